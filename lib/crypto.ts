@@ -1,0 +1,160 @@
+/**
+ * The cipher: AES-256-GCM by WebCrypto, with a keyring, so that keys can be rotated without a gap.
+ *
+ * Stored form, all parts base64url without padding:
+ *
+ *     v1.<kid>.<nonce, 12 bytes>.<ciphertext and tag, 16 bytes>
+ *
+ * `kid` = first 8 hex digits of SHA-256("kid" || key bytes): it tells which key opens a text without trying all.
+ * Additional data = `token-pool|v1|<kid>|<column>|<github_user_id>`: a text that was moved to another row or column
+ * does not open. Nonces are random: NIST SP 800-38D allows 2^32 texts per key that way; a pool writes some 10^5.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import { timingSafeEqual } from "node:crypto";
+
+const VERSION = "v1";
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const KEY_PATTERN = /^[0-9a-f]{64}$/i;
+
+/** Where a sealed text belongs; it opens nowhere else. */
+export interface Place {
+  /** What it is, such as `token` or `refresh_token`. */
+  column: string;
+  /** Whose it is; empty for texts that are nobody's. */
+  githubUserId: string;
+}
+
+/** A way to get random bytes; a test may pass its own. */
+export type RandomBytes = (length: number) => Uint8Array<ArrayBuffer>;
+
+interface Key {
+  kid: string;
+  /** Not extractable. */
+  key: CryptoKey;
+}
+
+/** Whether a text is a key: exactly 64 hex digits, which are 256 bits. */
+export function isKey(text: string): boolean {
+  return KEY_PATTERN.test(text);
+}
+
+/** The current key, which seals, and the previous ones, which only open. */
+export class Keyring {
+  readonly #current: Key;
+  readonly #keys: ReadonlyMap<string, Key>;
+  readonly #randomBytes: RandomBytes;
+
+  private constructor(keys: Key[], randomBytes: RandomBytes) {
+    this.#current = keys[0]!;
+    this.#keys = new Map(keys.map((key) => [key.kid, key]));
+    this.#randomBytes = randomBytes;
+  }
+
+  /**
+   * Makes a keyring.
+   *
+   * @param current 64 hex digits: the key that seals.
+   * @param previous Older keys, of the same form: they open, they never seal.
+   * @param randomBytes Where nonces come from; by default the platform's secure generator.
+   * @throws {RangeError} When a key is not exactly 64 hex digits; the key itself is not in the message.
+   */
+  static async from(
+    current: string,
+    previous: readonly string[] = [],
+    randomBytes: RandomBytes = (length) => crypto.getRandomValues(new Uint8Array(length)),
+  ): Promise<Keyring> {
+    return new Keyring(await Promise.all([current, ...previous].map(importKey)), randomBytes);
+  }
+
+  /** The key id that new texts are sealed under. */
+  get kid(): string {
+    return this.#current.kid;
+  }
+
+  /** Seals a text for one place, under the current key. */
+  async seal(text: string, place: Place): Promise<string> {
+    const { kid, key } = this.#current;
+    const nonce = this.#randomBytes(NONCE_BYTES);
+    const sealed = await crypto.subtle.encrypt(
+      algorithm(nonce, kid, place),
+      key,
+      new TextEncoder().encode(text),
+    );
+    return [VERSION, kid, toBase64Url(nonce), toBase64Url(sealed)].join(".");
+  }
+
+  /**
+   * Opens a sealed text.
+   *
+   * @returns The text, or null when it does not open: unknown key, other place, damaged, or not of this form. Why is
+   * not told, since nobody who is entitled to the text needs to know.
+   */
+  async open(sealed: string, place: Place): Promise<string | null> {
+    const [version, kid = "", nonceText = "", sealedText = "", ...rest] = sealed.split(".");
+    const key = this.#keys.get(kid);
+    if (version !== VERSION || key === undefined || rest.length > 0) return null;
+    const nonce = fromBase64Url(nonceText);
+    const bytes = fromBase64Url(sealedText);
+    if (nonce?.length !== NONCE_BYTES || bytes === null || bytes.length < TAG_BYTES) return null;
+    try {
+      const opened = await crypto.subtle.decrypt(algorithm(nonce, kid, place), key.key, bytes);
+      return new TextDecoder("utf-8", { fatal: true }).decode(opened);
+    } catch {
+      return null;
+    }
+  }
+}
+
+/** The key id in a sealed text, or null when it has none. */
+export function kidOf(sealed: string): string | null {
+  return /^v1\.([0-9a-f]{8})\./.exec(sealed)?.[1] ?? null;
+}
+
+/** SHA-256 of a text, base64url: the PKCE challenge of a verifier (RFC 7636 section 4.2). */
+export async function sha256Base64Url(text: string): Promise<string> {
+  return toBase64Url(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+}
+
+/** 256 random bits, base64url, 43 characters: a state, a PKCE verifier. */
+export function randomText(): string {
+  return toBase64Url(crypto.getRandomValues(new Uint8Array(32)));
+}
+
+/** Whether two texts are the same, in a time that does not tell how much of them is. */
+export function isSameText(one: string, other: string): boolean {
+  const [a, b] = [Buffer.from(one), Buffer.from(other)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+async function importKey(hex: string): Promise<Key> {
+  if (!isKey(hex)) {
+    throw new RangeError(
+      `Cannot use an encryption key of ${hex.length} characters: it must be exactly 64 hex digits, as \`openssl rand -hex 32\` prints`,
+    );
+  }
+  const bytes = new Uint8Array(Buffer.from(hex, "hex"));
+  const named = new Uint8Array([...new TextEncoder().encode("kid"), ...bytes]);
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", named));
+  const kid = Buffer.from(digest.subarray(0, 4)).toString("hex");
+  const key = await crypto.subtle.importKey("raw", bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
+  return { kid, key };
+}
+
+function algorithm(nonce: Uint8Array<ArrayBuffer>, kid: string, place: Place): AesGcmParams {
+  const bound = `token-pool|${VERSION}|${kid}|${place.column}|${place.githubUserId}`;
+  return { name: "AES-GCM", iv: nonce, additionalData: new TextEncoder().encode(bound), tagLength: TAG_BYTES * 8 };
+}
+
+function toBase64Url(bytes: ArrayBuffer | Uint8Array<ArrayBuffer>): string {
+  return Buffer.from(bytes as ArrayBuffer).toString("base64url");
+}
+
+function fromBase64Url(text: string): Uint8Array<ArrayBuffer> | null {
+  const bytes = Buffer.from(text, "base64url");
+  // Buffer ignores what is not base64url; only the one canonical spelling may open, so that no text has a twin.
+  return bytes.toString("base64url") === text ? new Uint8Array(bytes) : null;
+}
