@@ -1,0 +1,212 @@
+/**
+ * The settings: the only reader of the environment, and the one place that knows what a setting must look like.
+ *
+ * Read on use, never on import, because Val Town changes them under a warm process. All problems are listed at once,
+ * each with its remedy, and no value is ever echoed.
+ *
+ * @module
+ */
+
+import process from "node:process";
+import { z } from "npm:zod@4.6.7";
+import { isKey } from "./crypto.ts";
+import { PoolError } from "./errors.ts";
+
+/** Somewhere to read variables from; a test passes an object. */
+export type Environment = (name: string) => string | undefined;
+
+/** Share of a donor's limit that stays the donor's, when nobody chose another: Shields keeps as much. */
+export const DEFAULT_RESERVE = 0.25;
+
+/** The largest reserve that can be chosen; more would leave nothing to share. */
+export const MAX_RESERVE = 0.95;
+
+const VARIABLES = [
+  "GITHUB_CLIENT_ID",
+  "GITHUB_CLIENT_SECRET",
+  "TOKEN_ENCRYPTION_KEY",
+  "TOKEN_ENCRYPTION_KEYS_PREVIOUS",
+  "TOKEN_POOL_DATABASE_URL",
+  "TOKEN_POOL_DATABASE_AUTH_TOKEN",
+  "TOKEN_POOL_RESERVE",
+  "TOKEN_POOL_DISABLED",
+  "PUBLIC_URL",
+  "GITHUB_URL",
+  "GITHUB_API_URL",
+  "PORT",
+  "HOST",
+] as const;
+
+/** The name of a variable. */
+export type Variable = typeof VARIABLES[number];
+
+const KEY_HELP = "exactly 64 hex digits, made by `openssl rand -hex 32`";
+
+const key = z.string().superRefine((text, context) => {
+  if (isKey(text)) return;
+  const why = text.length === 32
+    ? `32 characters are half a key: AES-256 needs 32 bytes, which are 64 hex digits`
+    : `it has ${text.length} characters` + (text.length === 64 ? ", not all of them hex digits" : "");
+  context.addIssue({ code: "custom", message: `must be ${KEY_HELP}; ${why}` });
+});
+
+const keys = z.string().transform((text) => text.split(",").map((part) => part.trim()).filter((part) => part !== ""))
+  .refine((parts) => parts.every(isKey), `must be old keys separated by commas, each ${KEY_HELP}`);
+
+function url(schemes: string[], example: string) {
+  return z.string().refine(
+    (text) => URL.canParse(text) && schemes.includes(new URL(text).protocol),
+    `must be a URL such as ${example}`,
+  );
+}
+
+const baseUrl = (example: string) => url(["http:", "https:"], example).transform((text) => text.replace(/\/+$/, ""));
+
+const flag = z.string().transform((text) => !["", "0", "false", "no", "off"].includes(text.trim().toLowerCase()));
+
+const reserve = z.string().refine(
+  (text) => /^\d*\.?\d+$/.test(text.trim()) && Number(text) <= MAX_RESERVE,
+  `must be a number from 0 to ${MAX_RESERVE}, such as ${DEFAULT_RESERVE}`,
+).transform(Number);
+
+const port = z.string().refine((text) => /^\d{1,5}$/.test(text) && Number(text) <= 65535, "must be a port number")
+  .transform(Number);
+
+const schema = z.object({
+  GITHUB_CLIENT_ID: z.string().optional(),
+  GITHUB_CLIENT_SECRET: z.string().optional(),
+  TOKEN_ENCRYPTION_KEY: key.optional(),
+  TOKEN_ENCRYPTION_KEYS_PREVIOUS: keys.default([]),
+  TOKEN_POOL_DATABASE_URL: url(
+    ["file:", "http:", "https:", "libsql:", "ws:", "wss:"],
+    "file:token-pool.db or libsql://name.turso.io",
+  ).or(z.literal(":memory:")).optional(),
+  TOKEN_POOL_DATABASE_AUTH_TOKEN: z.string().optional(),
+  TOKEN_POOL_RESERVE: reserve.default(DEFAULT_RESERVE),
+  TOKEN_POOL_DISABLED: flag.default(false),
+  PUBLIC_URL: baseUrl("https://pool.example").transform((text) => new URL(text).origin).optional(),
+  GITHUB_URL: baseUrl("https://github.com").default("https://github.com"),
+  GITHUB_API_URL: baseUrl("https://api.github.com").default("https://api.github.com"),
+  PORT: port.default(8000),
+  HOST: z.string().default("127.0.0.1"),
+});
+
+interface ValTown {
+  /** Whether this runs on Val Town. */
+  onValTown: boolean;
+  /** Where the val's variables are set, when that is known. */
+  valTownSettingsUrl: string | null;
+  /** Where programs import this val's library from, when that is known. */
+  importUrl: string | null;
+}
+
+/** All settings, checked. */
+export type Config = z.output<typeof schema> & ValTown;
+
+/** The process's own environment; empty where reading it is not allowed. */
+export function processEnvironment(name: string): string | undefined {
+  try {
+    return process.env[name];
+  } catch {
+    return undefined; // no permission to read it is the same as not set
+  }
+}
+
+/** A setting that is not as it must be. */
+export interface Problem {
+  name: Variable;
+  message: string;
+}
+
+/** What is said of a variable that must be set and is not. */
+const REMEDIES: Partial<Record<Variable, string>> = {
+  TOKEN_ENCRYPTION_KEY: `is not set; it is ${KEY_HELP}`,
+  TOKEN_POOL_DATABASE_URL: "is not set; it is the pool's libSQL database, such as libsql://name.turso.io " +
+    "(or give `database` to createPool; on Val Town the account's own database is used)",
+  GITHUB_CLIENT_ID: "is not set; it is the client ID of your OAuth App, from https://github.com/settings/developers",
+  GITHUB_CLIENT_SECRET: "is not set; it is a client secret of your OAuth App",
+};
+
+/** Where settings come from, the first that has one: the caller, the environment, a default. */
+export interface SettingSources {
+  environment: Environment;
+  overrides?: Partial<Record<Variable, string | undefined>>;
+  defaults?: Partial<Record<Variable, string | undefined>>;
+}
+
+/** The settings, read anew on every use and checked anew only when one has changed. */
+export class Settings {
+  readonly #sources: SettingSources;
+  #checked: { raw: string; config: Config | null; problems: Problem[] } | null = null;
+
+  constructor(sources: SettingSources) {
+    this.#sources = sources;
+  }
+
+  /** Whether this runs on Val Town. */
+  get onValTown(): boolean {
+    return valTown(this.#sources.environment).onValTown;
+  }
+
+  /**
+   * The settings as they are now.
+   *
+   * @param required Variables that must be set for what is to be done.
+   * @throws {PoolError} With code `config`, listing every problem at once.
+   */
+  read(required: readonly Variable[] = []): Config {
+    const { config, problems } = this.inspect(required);
+    if (config === null || problems.length > 0) throw this.#error(problems);
+    return config;
+  }
+
+  /** The settings, if they can be read at all, and all that is wrong with them. */
+  inspect(required: readonly Variable[] = []): { config: Config | null; problems: Problem[] } {
+    const { environment, overrides = {}, defaults = {} } = this.#sources;
+    const values = VARIABLES.map((name) => overrides[name] ?? (environment(name)?.trim() || defaults[name]));
+    const raw = JSON.stringify(values);
+    if (this.#checked?.raw !== raw) this.#checked = { raw, ...check(values, valTown(environment)) };
+    const missing = required.filter((name) => values[VARIABLES.indexOf(name)] === undefined)
+      .map((name) => ({ name, message: REMEDIES[name] ?? "is not set" }));
+    return { config: this.#checked.config, problems: [...missing, ...this.#checked.problems] };
+  }
+
+  /** Where the operator sets a variable, when that is known. */
+  linkTo(name: Variable): string | null {
+    const { valTownSettingsUrl } = valTown(this.#sources.environment);
+    return valTownSettingsUrl === null ? null : `${valTownSettingsUrl}?key=${name}`;
+  }
+
+  #error(problems: readonly Problem[]): PoolError {
+    const lines = problems.map(({ name, message }) => {
+      const link = this.linkTo(name);
+      return `- ${name} ${message}` + (link === null ? "" : `\n  ${link}`);
+    });
+    return new PoolError("config", ["The token pool is not configured:", ...lines].join("\n"));
+  }
+}
+
+function check(values: (string | undefined)[], place: ValTown): { config: Config | null; problems: Problem[] } {
+  const parsed = schema.safeParse(Object.fromEntries(VARIABLES.map((name, index) => [name, values[index]])));
+  if (parsed.success) return { config: { ...parsed.data, ...place }, problems: [] };
+  const problems = parsed.error.issues.map(({ path, message }) => ({ name: path[0] as Variable, message }));
+  return { config: null, problems };
+}
+
+/** Checks a share that is kept for the donor. */
+export function assertReserve(value: unknown): asserts value is number {
+  if (typeof value !== "number") throw new TypeError(`Cannot use a reserve of type ${typeof value}: give a number`);
+  if (!(value >= 0 && value <= MAX_RESERVE)) {
+    throw new RangeError(`Cannot use this reserve: it must be between 0 and ${MAX_RESERVE}: current value is ${value}`);
+  }
+}
+
+function valTown(environment: Environment): ValTown {
+  const entrypoint = environment("VALTOWN_ENTRYPOINT");
+  const val = /^https:\/\/esm\.town\/v\/([\w-]+)\/([\w-]+)/.exec(entrypoint ?? "");
+  return {
+    onValTown: entrypoint !== undefined || environment("valtown") !== undefined,
+    valTownSettingsUrl: val === null ? null : `https://www.val.town/x/${val[1]}/${val[2]}/environment-variables`,
+    importUrl: val === null ? null : `https://esm.town/v/${val[1]}/${val[2]}/lib/pool.ts`,
+  };
+}
