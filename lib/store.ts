@@ -1,0 +1,676 @@
+/**
+ * The only SQL.
+ *
+ * Units: `_at`, `_until` and `_ends` are epoch milliseconds, except `reset_at`, which is epoch seconds as GitHub has it.
+ * Every statement returns at most one column, JSON, because each column costs 13 µs in the client and because JSON
+ * reads the same from every driver. The schema only ever grows: consumers stay on old versions of the library.
+ *
+ * The queue is one index, `token_pool_queue (resource, ready_at, turn)`. `ready_at` of a token that may be used is
+ * when it was last used (past); of one that may not, when it may be used again (future). So the least recently used
+ * token that may be used is the head of the queue, and it may be used exactly if its `ready_at` is not in the future.
+ *
+ * A row's window is GitHub's own exactly if `window_ends = (reset_at + 1) * 1000`; otherwise it is provisional: it
+ * began with the first claim after the last known window, and ends as late as GitHub's could.
+ *
+ * @module
+ */
+
+import type { CallOptions, Connection, SqlValue, Statement } from "./database.ts";
+import { PoolError } from "./errors.ts";
+import { assumedWindow, type CompleteReport, DEFAULT_RESOURCE, RESET_SLACK_MS } from "./rate_limit.ts";
+
+const SCHEMA_VERSION = 1;
+
+const SCHEMA = [
+  // schema_version; retired_calls = calls drawn from donations that have left since
+  `CREATE TABLE IF NOT EXISTS token_pool_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL)`,
+
+  // A known text under each key in use: a wrong key is found out before it can do harm.
+  `CREATE TABLE IF NOT EXISTS token_pool_canaries (kid TEXT PRIMARY KEY, sealed TEXT NOT NULL)`,
+
+  // One row per donor. AUTOINCREMENT: ids are not used again, so late news of a donation that left meets nobody.
+  `CREATE TABLE IF NOT EXISTS token_pool_tokens (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    github_user_id TEXT NOT NULL UNIQUE,
+    github_username TEXT,
+    token TEXT NOT NULL,                  -- sealed, see lib/crypto.ts
+    refresh_token TEXT,                   -- sealed; only of expiring tokens
+    expires_at INTEGER,                   -- null = does not expire
+    refresh_after INTEGER NOT NULL DEFAULT 0, -- a process is refreshing it, or failed to, until then
+    reserve REAL NOT NULL,                -- share of each limit that stays the donor's
+    donated_at INTEGER NOT NULL,
+    held_until INTEGER NOT NULL DEFAULT 0,    -- the whole user is benched until then
+    strikes INTEGER NOT NULL DEFAULT 0,   -- refusals in a row that said no waiting time
+    suspect_at INTEGER,                   -- when a 401 took it out of rotation; null = trusted
+    check_at INTEGER,                     -- when GitHub is to be asked about the suspect
+    checks INTEGER NOT NULL DEFAULT 0,    -- how often it was asked
+    not_found_at INTEGER,                 -- when GitHub first said that it does not know the token
+    braked INTEGER NOT NULL DEFAULT 0     -- 1 = one of many at once, so GitHub must say so twice
+  )`,
+
+  // Every resource ever used, so that a new donation is seeded for all of them.
+  `CREATE TABLE IF NOT EXISTS token_pool_resources (
+    resource TEXT PRIMARY KEY,
+    cap INTEGER NOT NULL                  -- calls per window until GitHub says otherwise
+  )`,
+
+  // One row per donor and resource: its window, and its place in the queue.
+  `CREATE TABLE IF NOT EXISTS token_pool_limits (
+    token_id INTEGER NOT NULL,
+    resource TEXT NOT NULL,
+    cap INTEGER NOT NULL,                 -- calls per window; GitHub's word if reset_at is known
+    remaining INTEGER NOT NULL,           -- calls left in the window, the reserve among them
+    floor INTEGER NOT NULL,               -- the reserve in calls: no claim goes below
+    reset_at INTEGER,                     -- epoch SECONDS, latest that GitHub said
+    window_ends INTEGER NOT NULL DEFAULT 0,   -- from then on the window is full again
+    held_until INTEGER NOT NULL DEFAULT 0,    -- benched until then, user or resource, whichever is longer
+    ready_at INTEGER NOT NULL,            -- the sort key, see above
+    turn INTEGER NOT NULL DEFAULT 0,      -- order within one millisecond
+    calls INTEGER NOT NULL DEFAULT 0,     -- ever claimed
+    PRIMARY KEY (token_id, resource)
+  )`,
+  // Keep it the only index that begins so: SQLite chose the wrong one of two, ten times slower.
+  `CREATE INDEX IF NOT EXISTS token_pool_queue ON token_pool_limits (resource, ready_at, turn)`,
+
+  // When tokens turned suspect, for an hour: many within a minute are an incident at GitHub.
+  `CREATE TABLE IF NOT EXISTS token_pool_suspicions (at INTEGER NOT NULL, token_id INTEGER NOT NULL)`,
+
+  // What is still to be revoked at GitHub. Not donations: nothing here is ever handed out.
+  `CREATE TABLE IF NOT EXISTS token_pool_revocations (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    github_user_id TEXT NOT NULL,
+    token TEXT NOT NULL,                  -- sealed
+    kind TEXT NOT NULL,                   -- 'token' or 'grant', which is all tokens of that user and this app
+    due_at INTEGER NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0
+  )`,
+
+  // Calls ever drawn, as of the first claim in each hour (epoch ms / 3,600,000) that had one.
+  `CREATE TABLE IF NOT EXISTS token_pool_hours (hour INTEGER PRIMARY KEY, calls INTEGER NOT NULL)`,
+
+  `INSERT OR IGNORE INTO token_pool_meta (key, value) VALUES ('retired_calls', 0)`,
+  `INSERT INTO token_pool_meta (key, value) VALUES ('schema_version', ${SCHEMA_VERSION})
+    ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)`,
+];
+
+/** Later than any clock: the largest integer that JavaScript and SQLite agree on. */
+const NEVER = Number.MAX_SAFE_INTEGER;
+
+/** 5 suspects within a minute are an incident; then a 404 must come twice, 10 minutes apart (DESIGN section 6). */
+const INCIDENT_TOKENS = 5;
+const INCIDENT_WITHIN_MS = 60_000;
+const SECOND_NOT_FOUND_AFTER_MS = 600_000;
+
+const DATABASE_CLOCK = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+
+const floorOf = (reserve: string, cap: string) => `CAST(ceil(round(${reserve} * ${cap}, 6)) AS INTEGER)`;
+
+/** Where a row belongs in the queue, of columns of `token_pool_limits`, when something else than a claim moves it. */
+const readyAt = (now: string, suspect: string) =>
+  `iif(${suspect} OR cap <= floor, ${NEVER},
+    max(held_until, iif(iif(window_ends <= ${now}, cap, remaining) > floor, min(ready_at, ${now}), window_ends)))`;
+
+const CALLS_EVER = `(SELECT coalesce(sum(calls), 0) FROM token_pool_limits)
+  + (SELECT value FROM token_pool_meta WHERE key = 'retired_calls')`;
+
+/** Deletes donations with all that belongs to them, but for the number of calls they gave. */
+function removal(where: string): string[] {
+  const gone = `(SELECT id FROM token_pool_tokens WHERE ${where})`;
+  return [
+    `UPDATE token_pool_meta SET value = value
+      + (SELECT coalesce(sum(calls), 0) FROM token_pool_limits WHERE token_id IN ${gone}) WHERE key = 'retired_calls'`,
+    `DELETE FROM token_pool_limits WHERE token_id IN ${gone}`,
+    `DELETE FROM token_pool_tokens WHERE ${where} RETURNING id`,
+  ];
+}
+
+/** The statements, by what they do. `now` is the database's clock, or `:now` when a clock was given. */
+function statementsFor(now: string) {
+  const due = `id IN (SELECT id FROM token_pool_tokens WHERE suspect_at IS NOT NULL AND refresh_token IS NULL
+    AND check_at <= ${now} ORDER BY check_at LIMIT :count)`;
+  const dueRefresh =
+    `id IN (SELECT id FROM token_pool_tokens WHERE refresh_token IS NOT NULL AND refresh_after <= ${now}
+    AND (suspect_at IS NOT NULL OR expires_at <= ${now} + :ahead) LIMIT :count)`;
+  const claim = (enough: string) =>
+    `UPDATE token_pool_limits SET
+      remaining = iif(window_ends <= ${now}, cap, remaining) - :cost,
+      window_ends = iif(window_ends <= ${now}, ${now} + :window, window_ends),
+      ready_at = iif(iif(window_ends <= ${now}, cap, remaining) - :cost > floor, ${now},
+        iif(window_ends <= ${now}, ${now} + :window, window_ends)),
+      turn = (SELECT coalesce(max(turn), 0) + 1 FROM token_pool_limits WHERE resource = :resource AND ready_at = ${now}),
+      calls = calls + :cost
+    WHERE rowid = (SELECT rowid FROM token_pool_limits WHERE resource = :resource AND ready_at <= ${now} ${enough}
+      ORDER BY ready_at, turn LIMIT 1)
+    RETURNING (SELECT json_array(id, github_user_id, github_username, token, strikes, token_pool_limits.cap, remaining,
+      reset_at, window_ends) FROM token_pool_tokens WHERE id = token_id)`;
+  // A wait that doubles with each strike; while the user is benched already, a refusal is no new strike.
+  const backoff = `coalesce(:seconds, min(:most, :base * (1 << min(20, max(0, strikes - 1))))) * 1000`;
+
+  return {
+    // Whoever may be used has at least one call to give, so only a larger cost has to look.
+    claimOne: claim(""),
+    claimMany: claim(`AND iif(window_ends <= ${now}, cap, remaining) - :cost >= floor`),
+
+    openHour: `INSERT OR IGNORE INTO token_pool_hours (hour, calls)
+      SELECT CAST(${now} / 3600000 AS INTEGER), ${CALLS_EVER}`,
+
+    registerResource: `INSERT OR IGNORE INTO token_pool_resources (resource, cap) VALUES (:resource, :assumed)`,
+    seedResource:
+      `INSERT OR IGNORE INTO token_pool_limits (token_id, resource, cap, remaining, floor, held_until, ready_at, turn)
+      SELECT id, :resource, :assumed, :assumed, floor, held_until,
+        iif(suspect_at IS NOT NULL OR :assumed <= floor, ${NEVER}, iif(held_until > ${now}, held_until, 0)), id
+      FROM (SELECT *, ${floorOf("reserve", ":assumed")} AS floor FROM token_pool_tokens)`,
+
+    merge: `INSERT INTO token_pool_limits
+        (token_id, resource, cap, remaining, floor, reset_at, window_ends, held_until, ready_at)
+      SELECT id, :resource, :limit, remaining, floor, reset_at, (reset_at + 1) * 1000, held_until,
+        iif(suspect_at IS NOT NULL OR :limit <= floor, ${NEVER},
+          max(held_until, iif(remaining > floor, min(ready_at, ${now}), (reset_at + 1) * 1000)))
+      FROM (SELECT t.id, t.suspect_at, ${floorOf("t.reserve", ":limit")} AS floor,
+          max(t.held_until, coalesce(l.held_until, 0)) AS held_until, coalesce(l.ready_at, ${now}) AS ready_at,
+          CAST(max(:reset, coalesce(l.reset_at, 0)) AS INTEGER) AS reset_at,
+          CASE
+            WHEN l.token_id IS NULL OR l.window_ends <= ${now} THEN :remaining
+            WHEN NOT l.real THEN max(0, min(:remaining, :limit - (l.cap - l.remaining) + :free))
+            WHEN :reset - l.reset_at > 5 THEN :remaining
+            ELSE min(:remaining, l.remaining + :free)
+          END AS remaining
+        FROM token_pool_tokens t LEFT JOIN (
+          SELECT *, window_ends = (reset_at + 1) * 1000 AS real FROM token_pool_limits
+          WHERE token_id = :id AND resource = :resource
+        ) l ON true
+        WHERE t.id = :id AND (:reset + 1) * 1000 > ${now}
+          AND (l.reset_at IS NULL OR iif(l.real, :reset - l.reset_at >= -5, :reset - l.reset_at > 5)))
+      WHERE true
+      ON CONFLICT (token_id, resource) DO UPDATE SET cap = excluded.cap, remaining = excluded.remaining,
+        floor = excluded.floor, reset_at = excluded.reset_at, window_ends = excluded.window_ends,
+        ready_at = excluded.ready_at`,
+    forgiveStrikes: `UPDATE token_pool_tokens SET strikes = 0
+      WHERE id = :id AND strikes > 0 AND held_until <= ${now}
+        AND NOT EXISTS (SELECT 1 FROM token_pool_limits WHERE token_id = :id AND held_until > ${now})`,
+    strikeUser: `UPDATE token_pool_tokens SET strikes = strikes + 1
+      WHERE id = :id AND :seconds IS NULL AND (strikes = 0 OR held_until <= ${now})`,
+    holdUser: `UPDATE token_pool_tokens SET held_until = max(held_until, ${now} + ${backoff}) WHERE id = :id`,
+    holdLimitsOfUser: `UPDATE token_pool_limits SET
+        held_until = max(held_until, (SELECT held_until FROM token_pool_tokens WHERE id = :id)),
+        ready_at = max(ready_at, (SELECT held_until FROM token_pool_tokens WHERE id = :id))
+      WHERE token_id = :id`,
+    strikeResource: `UPDATE token_pool_tokens SET strikes = strikes + 1
+      WHERE id = :id AND :seconds IS NULL AND (strikes = 0 OR NOT EXISTS (SELECT 1 FROM token_pool_limits
+        WHERE token_id = :id AND resource = :resource AND held_until > ${now}))`,
+    holdResource: `UPDATE token_pool_limits SET held_until = max(held_until, until), ready_at = max(ready_at, until)
+      FROM (SELECT ${now} + ${backoff} AS until FROM token_pool_tokens WHERE id = :id)
+      WHERE token_id = :id AND resource = :resource`,
+
+    noteSuspicion: `INSERT INTO token_pool_suspicions (at, token_id)
+      SELECT ${now}, id FROM token_pool_tokens WHERE id = :id AND suspect_at IS NULL`,
+    suspect: `UPDATE token_pool_tokens SET suspect_at = ${now}, check_at = ${now}, checks = 0, not_found_at = NULL
+      WHERE id = :id AND suspect_at IS NULL`,
+    bar: `UPDATE token_pool_limits SET ready_at = ${NEVER} WHERE token_id = :id
+      AND EXISTS (SELECT 1 FROM token_pool_tokens WHERE id = :id)`,
+    brake: `UPDATE token_pool_tokens SET braked = 1 WHERE suspect_at >= ${now} - ${INCIDENT_WITHIN_MS}
+      AND (SELECT count(DISTINCT token_id) FROM token_pool_suspicions WHERE at >= ${now} - ${INCIDENT_WITHIN_MS})
+        >= ${INCIDENT_TOKENS}`,
+    forgetSuspicions: `DELETE FROM token_pool_suspicions WHERE at < ${now} - 3600000`,
+    // Taking a suspect puts off the next question, so that two processes do not ask twice and a crash loses nothing.
+    takeSuspects: `UPDATE token_pool_tokens SET checks = checks + 1,
+        check_at = ${now} + CASE checks WHEN 0 THEN 60000 WHEN 1 THEN 300000 ELSE 900000 END
+      WHERE ${due} RETURNING json_array(id, github_user_id, token)`,
+    acquit: `UPDATE token_pool_tokens SET suspect_at = NULL, check_at = NULL, not_found_at = NULL, braked = 0
+      WHERE id = :id AND token = :token`,
+    requeue: `UPDATE token_pool_limits SET ready_at = ${readyAt(now, "false")}
+      WHERE token_id = (SELECT id FROM token_pool_tokens WHERE id = :id AND suspect_at IS NULL)`,
+    postponeNotFound: `UPDATE token_pool_tokens SET not_found_at = coalesce(not_found_at, ${now}),
+        check_at = coalesce(not_found_at, ${now}) + ${SECOND_NOT_FOUND_AFTER_MS} WHERE id = :id AND token = :token`,
+    removeNotFound: removal(`id = :id AND token = :token AND suspect_at IS NOT NULL
+      AND (braked = 0 OR not_found_at <= ${now} - ${SECOND_NOT_FOUND_AFTER_MS})`),
+
+    // Taking it locks it for a minute: a refresh token works once, so two processes must not use the same.
+    takeExpiring: `UPDATE token_pool_tokens SET refresh_after = ${now} + 60000
+      WHERE ${dueRefresh} RETURNING json_array(id, github_user_id, token, refresh_token)`,
+    replaceToken:
+      `UPDATE token_pool_tokens SET token = :token, refresh_token = :refresh_token, expires_at = :expires_at,
+        refresh_after = 0, suspect_at = NULL, check_at = NULL, not_found_at = NULL, braked = 0
+      WHERE id = :id AND token = :old`,
+    noteExpiry: `UPDATE token_pool_tokens SET expires_at = :expires_at
+      WHERE id = :id AND (expires_at IS NULL OR abs(expires_at - :expires_at) > 60000)`,
+
+    replaced: `SELECT json_quote(token) FROM token_pool_tokens WHERE github_user_id = :user`,
+    donate: `INSERT INTO token_pool_tokens
+        (github_user_id, github_username, token, refresh_token, expires_at, reserve, donated_at)
+      VALUES (:user, :username, :token, :refresh_token, :expires_at, :reserve, ${now})
+      ON CONFLICT (github_user_id) DO UPDATE SET github_username = excluded.github_username, token = excluded.token,
+        refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, refresh_after = 0,
+        reserve = excluded.reserve, donated_at = excluded.donated_at,
+        suspect_at = NULL, check_at = NULL, checks = 0, not_found_at = NULL, braked = 0
+      RETURNING id`,
+    seedDonation: `INSERT OR IGNORE INTO token_pool_limits (token_id, resource, cap, remaining, floor, ready_at, turn)
+      SELECT id, resource, cap, cap, floor, iif(cap <= floor, ${NEVER}, ${now}), (SELECT coalesce(max(turn), 0) + 1
+        FROM token_pool_limits WHERE resource = new.resource AND ready_at = ${now})
+      FROM (SELECT id, resource, cap, ${floorOf("reserve", "cap")} AS floor
+        FROM token_pool_tokens, token_pool_resources WHERE github_user_id = :user) AS new`,
+    refloor: `UPDATE token_pool_limits SET floor = ${floorOf(":reserve", "cap")}
+      WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user)`,
+    requeueDonation: `UPDATE token_pool_limits SET ready_at = ${readyAt(now, "false")}
+      WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user)`,
+    withdraw: removal("github_user_id = :user"),
+    remove: removal("id = :id"),
+
+    condemn: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
+      SELECT github_user_id, token, 'grant', ${now} FROM token_pool_tokens WHERE id = :id`,
+    addRevocation: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
+      VALUES (:user, :token, :kind, ${now})`,
+    takeRevocations: `UPDATE token_pool_revocations SET tries = tries + 1,
+        due_at = ${now} + min(86400000, 60000 * (1 << min(tries, 11)))
+      WHERE id IN (SELECT id FROM token_pool_revocations WHERE due_at <= ${now} ORDER BY due_at LIMIT :count)
+      RETURNING json_array(id, github_user_id, token, kind)`,
+    endRevocation: `DELETE FROM token_pool_revocations WHERE id = :id`,
+
+    availability: `SELECT json_array(count(*), coalesce(sum(iif(ready_at <= ${now}, max(0, remaining - floor), 0)), 0),
+        min(iif(ready_at > ${now} AND ready_at < ${NEVER}, ready_at, NULL)))
+      FROM (SELECT coalesce(floor, ${floorOf("reserve", ":assumed")}) AS floor,
+          coalesce(iif(window_ends <= ${now}, cap, remaining), :assumed) AS remaining,
+          coalesce(ready_at, iif(suspect_at IS NULL, t.held_until, ${NEVER})) AS ready_at
+        FROM token_pool_tokens t LEFT JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = :resource)`,
+
+    stats: `SELECT json_object(
+      'now', ${now},
+      'incident', (SELECT count(*) FROM token_pool_tokens WHERE braked = 1),
+      'due', (SELECT count(*) FROM token_pool_tokens
+          WHERE suspect_at IS NOT NULL AND refresh_token IS NULL AND check_at <= ${now})
+        + (SELECT count(*) FROM token_pool_revocations WHERE due_at <= ${now}),
+      'calls', json_array(${CALLS_EVER}, ${CALLS_EVER} - (SELECT calls FROM token_pool_hours
+        WHERE hour > CAST(${now} / 3600000 AS INTEGER) - 24 ORDER BY hour LIMIT 1)),
+      'tokens', json((SELECT json_object('total', count(*), 'suspended', coalesce(sum(suspended), 0),
+          'cooling', coalesce(sum(NOT suspended AND cooling), 0),
+          'exhausted', coalesce(sum(NOT suspended AND NOT cooling AND ready_at > ${now}), 0),
+          'healthy', coalesce(sum(ready_at <= ${now}), 0))
+        FROM (SELECT suspect_at IS NOT NULL AS suspended, max(t.held_until, coalesce(l.held_until, 0)) > ${now} AS cooling,
+            coalesce(ready_at, iif(suspect_at IS NULL, t.held_until, ${NEVER})) AS ready_at
+          FROM token_pool_tokens t
+          LEFT JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = '${DEFAULT_RESOURCE}'))),
+      'resources', json((SELECT json_group_array(json_array(resource, cap, remaining, usable, shared, resets))
+        FROM (SELECT r.resource, coalesce(sum(l.cap), 0) AS cap,
+            coalesce(sum(iif(window_ends <= ${now}, l.cap, remaining)), 0) AS remaining,
+            coalesce(sum(iif(ready_at <= ${now}, max(0, iif(window_ends <= ${now}, l.cap, remaining) - floor), 0)), 0) AS usable,
+            coalesce(sum(max(0, l.cap - floor)), 0) AS shared, min(iif(window_ends > ${now}, window_ends, NULL)) AS resets
+          FROM token_pool_resources r LEFT JOIN token_pool_limits l ON l.resource = r.resource
+          GROUP BY r.resource ORDER BY r.resource))))`,
+
+    list: `SELECT json_array(t.id, github_username, donated_at, reserve, suspect_at, max(t.held_until, l.held_until),
+        expires_at, cap, remaining, floor, (SELECT sum(calls) FROM token_pool_limits WHERE token_id = t.id), token)
+      FROM token_pool_tokens t LEFT JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = '${DEFAULT_RESOURCE}'
+      ORDER BY t.id`,
+    underOtherKeys: `SELECT json_array(id, github_user_id, token, refresh_token) FROM token_pool_tokens
+      WHERE id > :after AND (substr(token, 1, 12) <> :prefix OR substr(refresh_token, 1, 12) <> :prefix)
+      ORDER BY id LIMIT 100`,
+    reseal: `UPDATE token_pool_tokens SET token = :token, refresh_token = :refresh_token
+      WHERE id = :id AND token = :old AND refresh_token IS :old_refresh RETURNING id`,
+  };
+}
+
+/** What a claim returns: the donation, still sealed, and the row's window after the charge. */
+export interface Claim {
+  id: number;
+  githubUserId: string;
+  githubUsername: string | null;
+  /** Sealed. */
+  token: string;
+  strikes: number;
+  /** Calls per window; null until GitHub has said. */
+  limit: number | null;
+  remaining: number;
+  /** Epoch seconds; null while the window is provisional. */
+  resetAt: number | null;
+}
+
+/** A donation as it is stored. */
+export interface SealedDonation {
+  githubUserId: string;
+  githubUsername: string | null;
+  token: string;
+  refreshToken: string | null;
+  /** Epoch milliseconds. */
+  expiresAt: number | null;
+  reserve: number;
+}
+
+/** A sealed token that something is to be done about at GitHub. */
+export interface SealedToken {
+  id: number;
+  githubUserId: string;
+  token: string;
+}
+
+/** How long to bench: a time that GitHub named, or one that doubles. */
+export interface Bench {
+  /** What GitHub asked for; null = it did not say. */
+  seconds: number | null;
+  /** The first wait when it did not say, in seconds. */
+  baseSeconds: number;
+  /** The longest such wait, in seconds. */
+  mostSeconds: number;
+}
+
+/** What the aggregate query returns. */
+export interface PoolFigures {
+  now: number;
+  incident: number;
+  due: number;
+  calls: [total: number, last24Hours: number | null];
+  tokens: { total: number; healthy: number; exhausted: number; cooling: number; suspended: number };
+  resources: [
+    resource: string,
+    cap: number,
+    remaining: number,
+    usable: number,
+    shared: number,
+    resets: number | null,
+  ][];
+}
+
+/** The tables, by what they are asked. All methods throw {@linkcode PoolError} with code `database`. */
+export class Store {
+  readonly #connection: Connection;
+  readonly #clock: (() => number) | undefined;
+  readonly #sql: ReturnType<typeof statementsFor>;
+  /** Resources that this process knows to be seeded: a shortcut only, since seeding twice changes nothing. */
+  readonly #seeded = new Set<string>();
+  /** The hour that this process has opened last, likewise. */
+  #hour: number | null = null;
+
+  /**
+   * @param connection The database.
+   * @param clock Epoch milliseconds; without it the database's own clock is used, which all processes share.
+   */
+  constructor(connection: Connection, clock?: () => number) {
+    this.#connection = connection;
+    this.#clock = clock;
+    this.#sql = statementsFor(clock === undefined ? DATABASE_CLOCK : ":now");
+  }
+
+  /** Makes the tables if they are not there, and returns the canaries: kid and sealed text. */
+  async open(): Promise<[kid: string, sealed: string][]> {
+    const look = {
+      sql: `SELECT json_object('version', (SELECT value FROM token_pool_meta WHERE key = 'schema_version'),
+        'canaries', json((SELECT json_group_array(json_array(kid, sealed)) FROM token_pool_canaries)))`,
+    };
+    let found: { version: number; canaries: [string, string][] } | null = null;
+    try {
+      found = single(await this.#connection.execute(look, { repeatable: true }));
+    } catch (error) {
+      if (!isMissingTable(error)) throw error;
+    }
+    if (found !== null && found.version >= SCHEMA_VERSION) return found.canaries;
+    const { calls } = assumedWindow(DEFAULT_RESOURCE);
+    const register = { sql: this.#sql.registerResource, args: { resource: DEFAULT_RESOURCE, assumed: calls } };
+    const statements = [...SCHEMA.map((sql) => ({ sql })), register, look];
+    const results = await this.#connection.batch(statements, { repeatable: true, durable: true });
+    return single<{ canaries: [string, string][] }>(results.at(-1)!)!.canaries;
+  }
+
+  /** Adds a canary; with `onlyIfFirst` only where there is none yet. Returns all canaries. */
+  async addCanary(kid: string, sealed: string, { onlyIfFirst }: { onlyIfFirst: boolean }): Promise<[string, string][]> {
+    const where = onlyIfFirst ? "NOT EXISTS (SELECT 1 FROM token_pool_canaries)" : "true";
+    const [, all] = await this.#connection.batch([
+      {
+        sql: `INSERT OR IGNORE INTO token_pool_canaries (kid, sealed) SELECT :kid, :sealed WHERE ${where}`,
+        args: { kid, sealed },
+      },
+      { sql: `SELECT json_array(kid, sealed) FROM token_pool_canaries` },
+    ]);
+    return all!.map(json<[string, string]>);
+  }
+
+  /** Keeps the canary of one key only: who has no other is told so from then on. */
+  async keepCanary(kid: string): Promise<void> {
+    await this.#connection.execute({ sql: `DELETE FROM token_pool_canaries WHERE kid <> :kid`, args: { kid } });
+  }
+
+  /** Charges the least recently used token that has enough left, or returns null when there is none. */
+  async claim(resource: string, cost: number): Promise<Claim | null> {
+    const claim = this.#statement(cost === 1 ? this.#sql.claimOne : this.#sql.claimMany, {
+      resource,
+      cost,
+      window: assumedWindow(resource).windowMs + RESET_SLACK_MS,
+    });
+    const first = this.#firstUse(resource);
+    const hour = Math.floor((this.#clock ?? Date.now)() / 3_600_000);
+    if (hour !== this.#hour) first.push(this.#statement(this.#sql.openHour));
+    const rows = first.length === 0
+      ? await this.#connection.execute(claim)
+      : (await this.#connection.batch([...first, claim])).at(-1)!;
+    this.#seeded.add(resource);
+    this.#hour = hour;
+    const row = single<[number, string, string | null, string, number, number, number, number | null, number]>(rows);
+    if (row === null) return null;
+    const [id, githubUserId, githubUsername, token, strikes, cap, remaining, resetAt, windowEnds] = row;
+    const isReal = resetAt !== null && windowEnds === (resetAt + 1) * 1000;
+    return {
+      id,
+      githubUserId,
+      githubUsername,
+      token,
+      strikes,
+      limit: resetAt === null ? null : cap,
+      remaining,
+      resetAt: isReal ? resetAt : null,
+    };
+  }
+
+  /**
+   * Takes in what GitHub said of a token. In one statement, so that order, repetition and delay do not matter.
+   *
+   * @param free Calls of the hand-out that cost nothing after all: 1 for a 304.
+   * @param forgive Whether it was a success after a refusal.
+   */
+  async merge(id: number, report: CompleteReport, { free = 0, forgive = false } = {}): Promise<void> {
+    const { resource, limit, remaining, resetAt } = report;
+    await this.#run([
+      ...this.#firstUse(resource),
+      this.#statement(this.#sql.merge, { id, resource, limit, remaining, reset: resetAt, free }),
+      ...(forgive ? [this.#statement(this.#sql.forgiveStrikes, { id })] : []),
+    ]);
+    this.#seeded.add(resource);
+  }
+
+  /** A success after a refusal: the next wait starts small again. */
+  async forgiveStrikes(id: number): Promise<void> {
+    await this.#run([this.#statement(this.#sql.forgiveStrikes, { id })]);
+  }
+
+  /** Benches a user for all resources. */
+  async holdUser(id: number, bench: Bench): Promise<void> {
+    const args = { id, seconds: bench.seconds, base: bench.baseSeconds, most: bench.mostSeconds };
+    const { strikeUser, holdUser, holdLimitsOfUser } = this.#sql;
+    await this.#run([strikeUser, holdUser, holdLimitsOfUser].map((sql) => this.#statement(sql, args)));
+  }
+
+  /** Benches a user for one resource. */
+  async holdResource(id: number, resource: string, bench: Bench): Promise<void> {
+    const args = { id, resource, seconds: bench.seconds, base: bench.baseSeconds, most: bench.mostSeconds };
+    await this.#run([
+      ...this.#firstUse(resource),
+      ...[this.#sql.strikeResource, this.#sql.holdResource].map((sql) => this.#statement(sql, args)),
+    ]);
+    this.#seeded.add(resource);
+  }
+
+  /** Takes a token out of rotation, at once and for every process, until GitHub has been asked. */
+  async suspect(id: number): Promise<void> {
+    const { noteSuspicion, suspect, bar, brake, forgetSuspicions } = this.#sql;
+    await this.#run([noteSuspicion, suspect, bar, brake, forgetSuspicions].map((sql) => this.#statement(sql, { id })));
+  }
+
+  /** Deletes a donation. */
+  async remove(id: number): Promise<void> {
+    await this.#run(this.#sql.remove.map((sql) => this.#statement(sql, { id })), { durable: true });
+  }
+
+  /** Deletes a donation, and notes that its grant is to be revoked at GitHub. */
+  async condemn(id: number): Promise<void> {
+    const statements = [this.#sql.condemn, ...this.#sql.remove].map((sql) => this.#statement(sql, { id }));
+    await this.#run(statements, { durable: true });
+  }
+
+  /** Notes when a token expires, in epoch milliseconds. */
+  async noteExpiry(id: number, expiresAt: number): Promise<void> {
+    await this.#run([this.#statement(this.#sql.noteExpiry, { id, expires_at: expiresAt })]);
+  }
+
+  /** Stores a donation, in the place of an earlier one of the same user. Returns its id and what it replaced. */
+  async donate(donation: SealedDonation): Promise<{ id: number; replaced: string | null }> {
+    const args = {
+      user: donation.githubUserId,
+      username: donation.githubUsername,
+      token: donation.token,
+      refresh_token: donation.refreshToken,
+      expires_at: donation.expiresAt,
+      reserve: donation.reserve,
+    };
+    const { replaced, donate, seedDonation, refloor, requeueDonation } = this.#sql;
+    const statements = [replaced, donate, seedDonation, refloor, requeueDonation]
+      .map((sql) => this.#statement(sql, args));
+    const [old, inserted] = await this.#connection.batch(statements, { durable: true, repeatable: true });
+    return { id: single<number>(inserted!)!, replaced: single<string>(old!) };
+  }
+
+  /** Deletes the donation of a user. Returns whether there was one. */
+  async withdraw(githubUserId: string): Promise<boolean> {
+    const statements = this.#sql.withdraw.map((sql) => this.#statement(sql, { user: githubUserId }));
+    return (await this.#connection.batch(statements, { durable: true, repeatable: true })).at(-1)!.length > 0;
+  }
+
+  /** Takes up to `count` suspects that GitHub is to be asked about now. */
+  async takeSuspects(count: number): Promise<SealedToken[]> {
+    const rows = await this.#connection.execute(this.#statement(this.#sql.takeSuspects, { count }));
+    return rows.map(json<[number, string, string]>).map(([id, githubUserId, token]) => ({ id, githubUserId, token }));
+  }
+
+  /** GitHub knows the token: back into rotation. */
+  async acquit(id: number, token: string): Promise<void> {
+    await this.#run([this.#sql.acquit, this.#sql.requeue].map((sql) => this.#statement(sql, { id, token })));
+  }
+
+  /** GitHub does not know the token: it goes, or during an incident waits for a second such answer. */
+  async notFound(id: number, token: string): Promise<"removed" | "kept"> {
+    const statements = [...this.#sql.removeNotFound, this.#sql.postponeNotFound]
+      .map((sql) => this.#statement(sql, { id, token }));
+    const results = await this.#connection.batch(statements, { durable: true });
+    return results.at(-2)!.length > 0 ? "removed" : "kept";
+  }
+
+  /** Takes up to `count` donations whose token expires within `aheadMs`, or has, and locks them for a minute. */
+  async takeExpiring(count: number, aheadMs: number): Promise<(SealedToken & { refreshToken: string })[]> {
+    const rows = await this.#connection.execute(this.#statement(this.#sql.takeExpiring, { count, ahead: aheadMs }));
+    return rows.map(json<[number, string, string, string]>)
+      .map(([id, githubUserId, token, refreshToken]) => ({ id, githubUserId, token, refreshToken }));
+  }
+
+  /** Puts a refreshed token in the place of the one it was made from. */
+  async replaceToken(
+    id: number,
+    old: string,
+    renewed: Pick<SealedDonation, "token" | "refreshToken" | "expiresAt">,
+  ): Promise<void> {
+    const args = { id, old, token: renewed.token, refresh_token: renewed.refreshToken, expires_at: renewed.expiresAt };
+    const statements = [this.#sql.replaceToken, this.#sql.requeue].map((sql) => this.#statement(sql, args));
+    await this.#run(statements, { durable: true });
+  }
+
+  /** Notes that a token, or all tokens of its user, are to be revoked at GitHub. */
+  async addRevocation(githubUserId: string, token: string, kind: "token" | "grant"): Promise<void> {
+    await this.#run([this.#statement(this.#sql.addRevocation, { user: githubUserId, token, kind })], { durable: true });
+  }
+
+  /** Takes up to `count` revocations that are due. */
+  async takeRevocations(count: number): Promise<(SealedToken & { kind: "token" | "grant" })[]> {
+    const rows = await this.#connection.execute(this.#statement(this.#sql.takeRevocations, { count }));
+    return rows.map(json<[number, string, string, "token" | "grant"]>)
+      .map(([id, githubUserId, token, kind]) => ({ id, githubUserId, token, kind }));
+  }
+
+  /** A revocation is done, or cannot be done. */
+  async endRevocation(id: number): Promise<void> {
+    await this.#run([this.#statement(this.#sql.endRevocation, { id })]);
+  }
+
+  /** What can be claimed now of a resource, and when more can be. */
+  async availability(resource: string): Promise<{ tokens: number; usable: number; nextAt: number | null }> {
+    const statement = this.#statement(this.#sql.availability, { resource, assumed: assumedWindow(resource).calls });
+    const rows = await this.#connection.execute(statement, { repeatable: true });
+    const [tokens, usable, nextAt] = single<[number, number, number | null]>(rows)!;
+    return { tokens, usable, nextAt };
+  }
+
+  /** The figures of the dashboard, in one query. */
+  async stats(): Promise<PoolFigures> {
+    const rows = await this.#connection.execute(this.#statement(this.#sql.stats), { repeatable: true });
+    return single<PoolFigures>(rows)!;
+  }
+
+  /** Every donation, for the operator's eyes; the token stays sealed. */
+  async list(): Promise<unknown[][]> {
+    return (await this.#connection.execute({ sql: this.#sql.list }, { repeatable: true })).map(json<unknown[]>);
+  }
+
+  /** Up to 100 donations after `after` with something that is not sealed under `kid`. */
+  async underOtherKeys(kid: string, after: number): Promise<(SealedToken & { refreshToken: string | null })[]> {
+    const rows = await this.#connection.execute({
+      sql: this.#sql.underOtherKeys,
+      args: { prefix: `v1.${kid}.`, after },
+    });
+    return rows.map(json<[number, string, string, string | null]>)
+      .map(([id, githubUserId, token, refreshToken]) => ({ id, githubUserId, token, refreshToken }));
+  }
+
+  /** Puts a text that was sealed anew in the place of the old one, unless that has changed meanwhile. */
+  async reseal(
+    id: number,
+    old: { token: string; refreshToken: string | null },
+    renewed: { token: string; refreshToken: string | null },
+  ): Promise<boolean> {
+    const args = {
+      id,
+      token: renewed.token,
+      refresh_token: renewed.refreshToken,
+      old: old.token,
+      old_refresh: old.refreshToken,
+    };
+    return (await this.#connection.execute({ sql: this.#sql.reseal, args }, { durable: true })).length > 0;
+  }
+
+  /** Closes the database. */
+  close(): void {
+    this.#connection.close();
+  }
+
+  #statement(sql: string, args: Record<string, SqlValue> = {}): Statement {
+    return { sql, args: this.#clock === undefined ? args : { ...args, now: this.#clock() } };
+  }
+
+  async #run(statements: Statement[], options?: CallOptions): Promise<void> {
+    if (statements.length === 1) await this.#connection.execute(statements[0]!, options);
+    else await this.#connection.batch(statements, options);
+  }
+
+  /** What the first use of a resource by this process has to make sure of. */
+  #firstUse(resource: string): Statement[] {
+    if (this.#seeded.has(resource)) return [];
+    const args = { resource, assumed: assumedWindow(resource).calls };
+    return [this.#sql.registerResource, this.#sql.seedResource].map((sql) => this.#statement(sql, args));
+  }
+}
+
+function json<T>(row: unknown[]): T {
+  const [value] = row;
+  return (typeof value === "string" ? JSON.parse(value) : value) as T;
+}
+
+function single<T>(rows: unknown[][]): T | null {
+  return rows.length === 0 ? null : json<T>(rows[0]!);
+}
+
+function isMissingTable(error: unknown): boolean {
+  return error instanceof PoolError && error.cause instanceof Error && /no such table/i.test(error.cause.message);
+}

@@ -1,0 +1,283 @@
+/**
+ * The database and the keys, together: tokens go in sealed and come out opened, here and nowhere else.
+ *
+ * Opens on first use and keeps what it opened only as a cache: a setting that changes takes effect at once. Before a
+ * donation is read or written the canary tells whether the key is the right one; because of a wrong key nothing is
+ * ever changed.
+ *
+ * @module
+ */
+
+import { assertReserve, type Config, type Environment, Settings, type Variable } from "./config.ts";
+import { Keyring } from "./crypto.ts";
+import { Connection, type ConnectionOptions, type Database, type DatabaseSource } from "./database.ts";
+import { PoolError } from "./errors.ts";
+import { Store } from "./store.ts";
+
+/** What a donor gives. */
+export interface Donation {
+  /** GitHub's numeric id of the user, as text: it stays when the login changes. One donation per user is kept. */
+  github_user_id: string;
+  /** The login, for the operator's lists. */
+  github_username?: string | null;
+  /** The token, in plain text; it is sealed before it is stored. */
+  token: string;
+  /** Share of each limit that stays the donor's, 0 to 0.95; by default the pool's. */
+  reserve?: number;
+  /** When the token expires, in epoch milliseconds; null or absent = it does not. */
+  expires_at?: number | null;
+  /** What a new token can be had for, of an OAuth App whose tokens expire. */
+  refresh_token?: string | null;
+}
+
+/** What a vault is made of; what is absent comes from the environment. */
+export interface VaultOptions {
+  database?: Database | string | undefined;
+  authToken?: string | undefined;
+  encryptionKey?: string | undefined;
+  previousEncryptionKeys?: string[] | undefined;
+  reserve?: number | undefined;
+  githubApiUrl?: string | undefined;
+  now?: (() => number) | undefined;
+  environment: Environment;
+  /** The database when nothing names one. A consumer has none, and is told so. */
+  defaultDatabaseUrl?: string | undefined;
+  connection?: ConnectionOptions | undefined;
+}
+
+/** The columns that hold sealed texts; part of what a text is bound to. */
+export type SealedColumn = "token" | "refresh_token";
+
+const CANARY_TEXT = "github-token-pool";
+const CANARY_PLACE = { column: "canary", githubUserId: "" };
+
+/** So many opened texts are kept in memory, by what they were sealed as. */
+const OPENED_AT_MOST = 1000;
+
+/** GitHub told integrators to allow for 255 characters and has issued tokens of 520: a bound, not a format. */
+const TOKEN_PATTERN = /^[\x21-\x7e]{1,2048}$/;
+const USER_ID_PATTERN = /^[\x21-\x7e]{1,64}$/;
+
+type Canaries = [kid: string, sealed: string][];
+
+interface Opened {
+  /** What it was opened with: other settings need another. */
+  settings: string;
+  tables: Promise<{ store: Store; canaries: Canaries }>;
+  /** The keys that were found to be right. */
+  verified: Keyring | null;
+}
+
+/** Sealed donations in a database. */
+export class Vault {
+  readonly #options: VaultOptions;
+  readonly #settings: Settings;
+  #opened: Opened | null = null;
+  #keys: { settings: string; keyring: Promise<Keyring> } | null = null;
+  readonly #openedTexts = new Map<string, string>();
+
+  /** @throws {RangeError} When the reserve is not between 0 and 0.95. */
+  constructor(options: VaultOptions) {
+    if (options.reserve !== undefined) assertReserve(options.reserve);
+    this.#options = options;
+    this.#settings = new Settings({
+      environment: options.environment,
+      overrides: {
+        TOKEN_POOL_DATABASE_URL: typeof options.database === "string" ? options.database : undefined,
+        TOKEN_POOL_DATABASE_AUTH_TOKEN: options.authToken,
+        TOKEN_ENCRYPTION_KEY: options.encryptionKey,
+        TOKEN_ENCRYPTION_KEYS_PREVIOUS: options.previousEncryptionKeys?.join(","),
+        TOKEN_POOL_RESERVE: options.reserve?.toString(),
+        GITHUB_API_URL: options.githubApiUrl,
+      },
+    });
+  }
+
+  /** The settings, for who needs to know what is missing. */
+  get settings(): Settings {
+    return this.#settings;
+  }
+
+  /** Epoch milliseconds. */
+  now(): number {
+    return (this.#options.now ?? Date.now)();
+  }
+
+  /**
+   * The tables. No key is needed for what does not open anything.
+   *
+   * @throws {PoolError} With code `config` or `database`.
+   */
+  async store(): Promise<Store> {
+    return (await this.#open([]).tables).store;
+  }
+
+  /**
+   * The tables and the keys, once a canary has shown that they belong together.
+   *
+   * @throws {PoolError} With code `config`, `database` or `wrong_key`.
+   */
+  async unlock(): Promise<{ store: Store; keyring: Keyring }> {
+    const opened = this.#open(["TOKEN_ENCRYPTION_KEY"]);
+    const [{ store, canaries }, keyring] = await Promise.all([opened.tables, this.keyring()]);
+    if (opened.verified !== keyring) await assertRightKey(keyring, canaries);
+    opened.verified = keyring;
+    return { store, keyring };
+  }
+
+  /**
+   * The keys by themselves, for what is sealed but not stored here.
+   *
+   * @throws {PoolError} With code `config`.
+   */
+  async keyring(): Promise<Keyring> {
+    const config = this.#settings.read(["TOKEN_ENCRYPTION_KEY"]);
+    const current = config.TOKEN_ENCRYPTION_KEY!;
+    const settings = [current, ...config.TOKEN_ENCRYPTION_KEYS_PREVIOUS].join();
+    if (this.#keys?.settings !== settings) {
+      this.#openedTexts.clear();
+      this.#keys = { settings, keyring: Keyring.from(current, config.TOKEN_ENCRYPTION_KEYS_PREVIOUS) };
+    }
+    return await this.#keys.keyring;
+  }
+
+  /**
+   * Seals and stores a donation, in the place of an earlier one of the same user.
+   *
+   * @returns Its id, whether there was an earlier one, and the token that it replaced, opened, if that was another.
+   * @throws {TypeError | RangeError} When the donation is not of the right shape.
+   * @throws {PoolError} With code `config`, `database` or `wrong_key`; then nothing was stored.
+   */
+  async deposit(donation: Donation): Promise<{ id: number; isUpdate: boolean; replaced: string | null }> {
+    assertDonation(donation);
+    const { store, keyring } = await this.unlock();
+    await this.#plantCanary(store, keyring);
+    const { github_user_id: githubUserId, token } = donation;
+    const reserve = donation.reserve ?? this.#settings.read().TOKEN_POOL_RESERVE;
+    const { id, replaced } = await store.donate({
+      githubUserId,
+      githubUsername: donation.github_username ?? null,
+      token: await keyring.seal(token, { column: "token", githubUserId }),
+      refreshToken: await this.#sealOptional(keyring, donation.refresh_token, githubUserId),
+      expiresAt: donation.expires_at ?? null,
+      reserve,
+    });
+    const old = replaced === null ? null : await this.openText(replaced, "token", githubUserId);
+    return { id, isUpdate: replaced !== null, replaced: old === token ? null : old };
+  }
+
+  /** Opens a text from the database, or returns null when no key at hand opens it. */
+  async openText(sealed: string, column: SealedColumn, githubUserId: string): Promise<string | null> {
+    const known = this.#openedTexts.get(sealed);
+    if (known !== undefined) return known;
+    const text = await (await this.keyring()).open(sealed, { column, githubUserId });
+    if (text === null) return null;
+    const oldest = this.#openedTexts.size >= OPENED_AT_MOST ? this.#openedTexts.keys().next().value : undefined;
+    if (oldest !== undefined) this.#openedTexts.delete(oldest);
+    this.#openedTexts.set(sealed, text);
+    return text;
+  }
+
+  /** A text did not open: was that one bad row, or has the pool got another key since? Throws in the second case. */
+  async recheckKey(): Promise<void> {
+    const { store, keyring } = await this.unlock();
+    await assertRightKey(keyring, await store.open());
+  }
+
+  /** Closes the database, if it was opened here. */
+  async close(): Promise<void> {
+    const opened = this.#opened;
+    this.#opened = null;
+    this.#openedTexts.clear();
+    await opened?.tables.then(({ store }) => store.close(), () => {});
+  }
+
+  #open(required: Variable[]): Opened {
+    const { database, defaultDatabaseUrl } = this.#options;
+    const given = typeof database === "object" ? database : undefined;
+    const mayDefault = given !== undefined || defaultDatabaseUrl !== undefined || this.#settings.onValTown;
+    const config = this.#settings.read(mayDefault ? required : [...required, "TOKEN_POOL_DATABASE_URL"]);
+    const source: DatabaseSource = given === undefined
+      ? sourceOf(config, defaultDatabaseUrl)
+      : { kind: "given", database: given };
+    const settings = JSON.stringify(source.kind === "given" ? "given" : source);
+    if (this.#opened?.settings === settings) return this.#opened;
+
+    const opened: Opened = { settings, tables: openTables(source, this.#options), verified: null };
+    this.#opened = opened;
+    opened.tables.catch(() => {
+      if (this.#opened === opened) this.#opened = null; // so that the next use tries again
+    });
+    return opened;
+  }
+
+  /** Makes sure that the key which is about to seal can be told from a wrong one later. */
+  async #plantCanary(store: Store, keyring: Keyring): Promise<void> {
+    const { canaries } = await this.#open(["TOKEN_ENCRYPTION_KEY"]).tables;
+    if (canaries.some(([kid]) => kid === keyring.kid)) return;
+    const sealed = await keyring.seal(CANARY_TEXT, CANARY_PLACE);
+    // Two processes with different keys may both find none. The first wins, and the other is told.
+    const all = await store.addCanary(keyring.kid, sealed, { onlyIfFirst: canaries.length === 0 });
+    await assertRightKey(keyring, all);
+    canaries.splice(0, canaries.length, ...all);
+  }
+
+  async #sealOptional(keyring: Keyring, text: string | null | undefined, githubUserId: string): Promise<string | null> {
+    return text ? await keyring.seal(text, { column: "refresh_token", githubUserId }) : null;
+  }
+}
+
+async function openTables(
+  source: DatabaseSource,
+  options: VaultOptions,
+): Promise<{ store: Store; canaries: Canaries }> {
+  const connection = await Connection.open(source, options.connection);
+  const store = new Store(connection, options.now);
+  try {
+    return { store, canaries: await store.open() };
+  } catch (error) {
+    store.close();
+    throw error;
+  }
+}
+
+async function assertRightKey(keyring: Keyring, canaries: Canaries): Promise<void> {
+  if (canaries.length === 0) return;
+  for (const [, sealed] of canaries) {
+    if (await keyring.open(sealed, CANARY_PLACE) === CANARY_TEXT) return;
+  }
+  throw new PoolError(
+    "wrong_key",
+    "TOKEN_ENCRYPTION_KEY is not the key that this pool's tokens are sealed with: set the key that the service has. " +
+      "Nothing was changed",
+  );
+}
+
+function sourceOf(config: Config, defaultDatabaseUrl: string | undefined): DatabaseSource {
+  const authToken = config.TOKEN_POOL_DATABASE_AUTH_TOKEN;
+  if (config.TOKEN_POOL_DATABASE_URL !== undefined) {
+    return { kind: "url", url: config.TOKEN_POOL_DATABASE_URL, authToken };
+  }
+  return config.onValTown ? { kind: "val town" } : { kind: "url", url: defaultDatabaseUrl!, authToken };
+}
+
+function assertDonation(donation: Donation): void {
+  if (typeof donation !== "object" || donation === null) throw new TypeError("Cannot add a token without a donation");
+  assertText("github_user_id", donation.github_user_id, USER_ID_PATTERN, "1 to 64 visible ASCII characters");
+  assertText("token", donation.token, TOKEN_PATTERN, "1 to 2048 visible ASCII characters");
+  const { github_username: username, refresh_token: refreshToken, expires_at: expiresAt, reserve } = donation;
+  if (username !== undefined && username !== null && typeof username !== "string") {
+    throw new TypeError(`Cannot add a token with a github_username of type ${typeof username}`);
+  }
+  if (refreshToken) assertText("refresh_token", refreshToken, TOKEN_PATTERN, "1 to 2048 visible ASCII characters");
+  if (expiresAt !== undefined && expiresAt !== null && !Number.isSafeInteger(expiresAt)) {
+    throw new RangeError("Cannot add a token with this expires_at: it must be whole epoch milliseconds");
+  }
+  if (reserve !== undefined) assertReserve(reserve);
+}
+
+/** The value is not in the message: it may be a secret. */
+function assertText(name: string, value: unknown, pattern: RegExp, form: string): void {
+  if (typeof value !== "string") throw new TypeError(`Cannot add a token with a ${name} of type ${typeof value}`);
+  if (!pattern.test(value)) throw new RangeError(`Cannot add a token with this ${name}: it must be ${form}`);
+}
