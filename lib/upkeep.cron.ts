@@ -1,0 +1,25 @@
+/**
+ * Upkeep as a Val Town cron job. Every 15 minutes is enough, and what the free plan allows.
+ *
+ * @module
+ */
+
+import { openGitHub, openVault } from "./service.ts";
+import { hasDone, runUpkeep, type UpkeepReport } from "./upkeep.ts";
+
+/** Rounds per run, so that a run ends within the minute that the platform gives it. */
+const ROUNDS_AT_MOST = 5;
+
+/** Runs rounds until nothing is due. */
+export default async function upkeep(): Promise<UpkeepReport[]> {
+  const vault = openVault({});
+  try {
+    const reports: UpkeepReport[] = [];
+    do {
+      reports.push(await runUpkeep({ vault, github: openGitHub(vault.settings) }));
+    } while (hasDone(reports.at(-1)!) && reports.length < ROUNDS_AT_MOST);
+    return reports;
+  } finally {
+    await vault.close();
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Upkeep: what has to be done although nobody asks for it. Each round takes a bounded number of things that are due,
+ * and taking one puts off the next attempt, so a round can be cut off anywhere and two can run at once.
+ *
+ * | due | GitHub says | then |
+ * |---|---|---|
+ * | a suspect | does not know the token | the donation is deleted; during an incident only when it says so twice |
+ * | | knows it | back into rotation |
+ * | | anything else | asked again after 1, 5, then 15 minutes |
+ * | a token that expires within the hour | gives a new one | it takes the old one's place |
+ * | | the refresh token is no good | the donation is deleted |
+ * | a revocation that failed | done, or already gone | forgotten |
+ *
+ * @module
+ */
+
+import { PoolError } from "./errors.ts";
+import type { GitHub } from "./github.ts";
+import type { Vault } from "./vault.ts";
+
+/** So much is taken in a round, to stay within the time that a request has. */
+const ROUND_AT_MOST = 20;
+
+/** A token is refreshed so long before it expires (DESIGN section 6). */
+const REFRESH_AHEAD_MS = 3_600_000;
+
+/** What a round has done. */
+export interface UpkeepReport {
+  /** Suspects that GitHub knows. */
+  restored: number;
+  /** Donations that are gone because GitHub does not know their token any more. */
+  removed: number;
+  /** Suspects that are still to be asked about. */
+  waiting: number;
+  refreshed: number;
+  revoked: number;
+}
+
+/** What upkeep is made of. */
+export interface UpkeepOptions {
+  vault: Vault;
+  github: GitHub;
+}
+
+/**
+ * One round.
+ *
+ * @returns What was done; all zeros when nothing was due.
+ * @throws {PoolError} With code `config`, `database` or `wrong_key`.
+ */
+export async function runUpkeep(options: UpkeepOptions): Promise<UpkeepReport> {
+  const report: UpkeepReport = { restored: 0, removed: 0, waiting: 0, refreshed: 0, revoked: 0 };
+  await refreshExpiring(options, report);
+  await confirmSuspects(options, report);
+  await revokeDue(options, report);
+  return report;
+}
+
+/** Whether a round has done anything, so that another may be worthwhile. */
+export function hasDone(report: UpkeepReport): boolean {
+  return Object.values(report).some((count) => count > 0);
+}
+
+async function confirmSuspects({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {
+  const { store } = await vault.unlock();
+  const suspects = await store.takeSuspects(ROUND_AT_MOST);
+  const confirm = async ({ id, githubUserId, token: sealed }: typeof suspects[number]): Promise<keyof UpkeepReport> => {
+    const token = await vault.openText(sealed, "token", githubUserId);
+    const answer = token === null ? "unclear" : await unlessAway(github.checkToken(token), "unclear" as const);
+    if (answer === "unclear") return "waiting";
+    if (answer === "unknown") return await store.notFound(id, sealed) === "removed" ? "removed" : "waiting";
+    await store.acquit(id, sealed);
+    return "restored";
+  };
+  for (const outcome of await Promise.all(suspects.map(confirm))) report[outcome]++;
+}
+
+async function refreshExpiring({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {
+  const { store, keyring } = await vault.unlock();
+  for (const donation of await store.takeExpiring(ROUND_AT_MOST, REFRESH_AHEAD_MS)) {
+    const { id, githubUserId, token: old } = donation;
+    const refreshToken = await vault.openText(donation.refreshToken, "refresh_token", githubUserId);
+    const answer = refreshToken === null ? null : await unlessAway(github.refresh(refreshToken), null);
+    if (answer === null) continue;
+    if (answer.kind === "refused") {
+      if (answer.error !== "bad_refresh_token") continue; // the app's own trouble is not the donor's
+      await store.remove(id);
+      report.removed++;
+      continue;
+    }
+    const { grant } = answer;
+    await store.replaceToken(id, old, {
+      token: await keyring.seal(grant.token, { column: "token", githubUserId }),
+      refreshToken: grant.refreshToken === null
+        ? null
+        : await keyring.seal(grant.refreshToken, { column: "refresh_token", githubUserId }),
+      expiresAt: grant.expiresInSeconds === null ? null : vault.now() + grant.expiresInSeconds * 1000,
+    });
+    report.refreshed++;
+  }
+}
+
+async function revokeDue({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {
+  const { store } = await vault.unlock();
+  for (const { id, githubUserId, token: sealed, kind } of await store.takeRevocations(ROUND_AT_MOST)) {
+    const token = await vault.openText(sealed, "token", githubUserId);
+    if (token === null) continue;
+    const isGone = await unlessAway(kind === "grant" ? github.deleteGrant(token) : github.deleteToken(token), false);
+    if (!isGone) continue;
+    await store.endRevocation(id);
+    report.revoked++;
+  }
+}
+
+/** GitHub being away is not an error here: what was taken comes due again. */
+async function unlessAway<T>(answer: Promise<T>, fallback: T): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof PoolError && error.code === "github") return fallback;
+    throw error;
+  }
+}
