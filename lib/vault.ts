@@ -168,13 +168,15 @@ export class Vault {
 
   /** Opens a text from the database, or returns null when no key at hand opens it. */
   async openText(sealed: string, column: SealedColumn, githubUserId: string): Promise<string | null> {
-    const known = this.#openedTexts.get(sealed);
+    // By its place as well: a text that was moved to another row must not open, remembered or not.
+    const name = `${column} ${githubUserId} ${sealed}`;
+    const known = this.#openedTexts.get(name);
     if (known !== undefined) return known;
     const text = await (await this.keyring()).open(sealed, { column, githubUserId });
     if (text === null) return null;
     const oldest = this.#openedTexts.size >= OPENED_AT_MOST ? this.#openedTexts.keys().next().value : undefined;
     if (oldest !== undefined) this.#openedTexts.delete(oldest);
-    this.#openedTexts.set(sealed, text);
+    this.#openedTexts.set(name, text);
     return text;
   }
 
