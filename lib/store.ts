@@ -297,15 +297,22 @@ function statementsFor(now: string) {
           FROM token_pool_resources r LEFT JOIN token_pool_limits l ON l.resource = r.resource
           GROUP BY r.resource ORDER BY r.resource))))`,
 
-    list: `SELECT json_array(t.id, github_username, donated_at, reserve, suspect_at, max(t.held_until, l.held_until),
-        expires_at, cap, remaining, floor, (SELECT sum(calls) FROM token_pool_limits WHERE token_id = t.id), token)
-      FROM token_pool_tokens t LEFT JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = '${DEFAULT_RESOURCE}'
+    list: `SELECT json_object('id', t.id, 'login', github_username, 'donated_at', donated_at, 'reserve', reserve,
+        'state', CASE WHEN suspect_at IS NOT NULL THEN 'suspended'
+          WHEN max(t.held_until, l.held_until) > ${now} THEN 'cooling' WHEN ready_at > ${now} THEN 'exhausted'
+          ELSE 'healthy' END,
+        'limit', cap, 'remaining', iif(window_ends <= ${now}, cap, remaining), 'floor', floor,
+        'calls', (SELECT sum(calls) FROM token_pool_limits WHERE token_id = t.id), 'kid', substr(token, 4, 8))
+      FROM token_pool_tokens t JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = '${DEFAULT_RESOURCE}'
       ORDER BY t.id`,
     underOtherKeys: `SELECT json_array(id, github_user_id, token, refresh_token) FROM token_pool_tokens
       WHERE id > :after AND (substr(token, 1, 12) <> :prefix OR substr(refresh_token, 1, 12) <> :prefix)
       ORDER BY id LIMIT 100`,
     reseal: `UPDATE token_pool_tokens SET token = :token, refresh_token = :refresh_token
       WHERE id = :id AND token = :old AND refresh_token IS :old_refresh RETURNING id`,
+    revocationsUnderOtherKeys: `SELECT json_array(id, github_user_id, token) FROM token_pool_revocations
+      WHERE id > :after AND substr(token, 1, 12) <> :prefix ORDER BY id LIMIT 100`,
+    resealRevocation: `UPDATE token_pool_revocations SET token = :token WHERE id = :id AND token = :old RETURNING id`,
   };
 }
 
@@ -350,6 +357,24 @@ export interface Bench {
   baseSeconds: number;
   /** The longest such wait, in seconds. */
   mostSeconds: number;
+}
+
+/** A donation, as the operator sees it. */
+export interface ListedDonation {
+  id: number;
+  login: string | null;
+  /** Epoch milliseconds. */
+  donated_at: number;
+  reserve: number;
+  state: "healthy" | "exhausted" | "cooling" | "suspended";
+  /** Of `core`, as the next three. */
+  limit: number;
+  remaining: number;
+  floor: number;
+  /** Ever claimed, of all resources. */
+  calls: number;
+  /** The key that its token is sealed under. */
+  kid: string;
 }
 
 /** What the aggregate query returns. */
@@ -609,9 +634,11 @@ export class Store {
     return single<PoolFigures>(rows)!;
   }
 
-  /** Every donation, for the operator's eyes; the token stays sealed. */
-  async list(): Promise<unknown[][]> {
-    return (await this.#connection.execute({ sql: this.#sql.list }, { repeatable: true })).map(json<unknown[]>);
+  /** Every donation, for the operator's eyes; no token among it. */
+  async list(): Promise<ListedDonation[]> {
+    return (await this.#connection.execute(this.#statement(this.#sql.list), { repeatable: true })).map(
+      json<ListedDonation>,
+    );
   }
 
   /** Up to 100 donations after `after` with something that is not sealed under `kid`. */
@@ -638,6 +665,19 @@ export class Store {
       old_refresh: old.refreshToken,
     };
     return (await this.#connection.execute({ sql: this.#sql.reseal, args }, { durable: true })).length > 0;
+  }
+
+  /** The same of revocations that are still to be made. */
+  async revocationsUnderOtherKeys(kid: string, after: number): Promise<SealedToken[]> {
+    const args = { prefix: `v1.${kid}.`, after };
+    const rows = await this.#connection.execute({ sql: this.#sql.revocationsUnderOtherKeys, args });
+    return rows.map(json<[number, string, string]>).map(([id, githubUserId, token]) => ({ id, githubUserId, token }));
+  }
+
+  /** The same of a revocation. */
+  async resealRevocation(id: number, old: string, token: string): Promise<boolean> {
+    const args = { id, old, token };
+    return (await this.#connection.execute({ sql: this.#sql.resealRevocation, args }, { durable: true })).length > 0;
   }
 
   /** Closes the database. */

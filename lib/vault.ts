@@ -126,6 +126,23 @@ export class Vault {
   }
 
   /**
+   * The same as {@linkcode unlock}, for who is about to seal: from then on a canary tells this key from a wrong one.
+   *
+   * @throws {PoolError} With code `config`, `database` or `wrong_key`.
+   */
+  async unlockToSeal(): Promise<{ store: Store; keyring: Keyring }> {
+    const { store, keyring } = await this.unlock();
+    const { canaries } = await this.#open(["TOKEN_ENCRYPTION_KEY"]).tables;
+    if (canaries.some(([kid]) => kid === keyring.kid)) return { store, keyring };
+    const sealed = await keyring.seal(CANARY_TEXT, CANARY_PLACE);
+    // Two processes with different keys may both find none. The first wins, and the other is told.
+    const all = await store.addCanary(keyring.kid, sealed, { onlyIfFirst: canaries.length === 0 });
+    await assertRightKey(keyring, all);
+    canaries.splice(0, canaries.length, ...all);
+    return { store, keyring };
+  }
+
+  /**
    * The keys by themselves, for what is sealed but not stored here.
    *
    * @throws {PoolError} With code `config`.
@@ -150,8 +167,7 @@ export class Vault {
    */
   async deposit(donation: Donation): Promise<{ id: number; isUpdate: boolean; replaced: string | null }> {
     assertDonation(donation);
-    const { store, keyring } = await this.unlock();
-    await this.#plantCanary(store, keyring);
+    const { store, keyring } = await this.unlockToSeal();
     const { github_user_id: githubUserId, token } = donation;
     const reserve = donation.reserve ?? this.#settings.read().TOKEN_POOL_RESERVE;
     const { id, replaced } = await store.donate({
@@ -211,17 +227,6 @@ export class Vault {
       if (this.#opened === opened) this.#opened = null; // so that the next use tries again
     });
     return opened;
-  }
-
-  /** Makes sure that the key which is about to seal can be told from a wrong one later. */
-  async #plantCanary(store: Store, keyring: Keyring): Promise<void> {
-    const { canaries } = await this.#open(["TOKEN_ENCRYPTION_KEY"]).tables;
-    if (canaries.some(([kid]) => kid === keyring.kid)) return;
-    const sealed = await keyring.seal(CANARY_TEXT, CANARY_PLACE);
-    // Two processes with different keys may both find none. The first wins, and the other is told.
-    const all = await store.addCanary(keyring.kid, sealed, { onlyIfFirst: canaries.length === 0 });
-    await assertRightKey(keyring, all);
-    canaries.splice(0, canaries.length, ...all);
   }
 
   async #sealOptional(keyring: Keyring, text: string | null | undefined, githubUserId: string): Promise<string | null> {
