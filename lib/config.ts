@@ -35,6 +35,9 @@ const VARIABLES = [
   "GITHUB_API_URL",
   "PORT",
   "HOST",
+  // Set by Val Town itself: the file that runs, and a token of the platform's.
+  "VALTOWN_ENTRYPOINT",
+  "valtown",
 ] as const;
 
 /** The name of a variable. */
@@ -127,29 +130,25 @@ const REMEDIES: Partial<Record<Variable, string>> = {
   GITHUB_CLIENT_SECRET: "is not set; it is a client secret of your OAuth App",
 };
 
-/** Where settings come from, the first that has one: the caller, the environment, a default. */
+/** Where settings come from: what the caller has set itself takes the place of the variable. */
 export interface SettingSources {
   environment: Environment;
   overrides?: Partial<Record<Variable, string | undefined>>;
-  defaults?: Partial<Record<Variable, string | undefined>>;
 }
+
+type Values = readonly (string | undefined)[];
 
 /** The settings, read anew on every use and checked anew only when one has changed. */
 export class Settings {
   readonly #sources: SettingSources;
-  #checked: { raw: string; config: Config | null; problems: Problem[] } | null = null;
+  #checked: { values: Values; config: Config | null; problems: Problem[] } | null = null;
 
   constructor(sources: SettingSources) {
     this.#sources = sources;
   }
 
-  /** Whether this runs on Val Town. */
-  get onValTown(): boolean {
-    return valTown(this.#sources.environment).onValTown;
-  }
-
   /**
-   * The settings as they are now.
+   * The settings as they are now; the same object as before if nothing has changed.
    *
    * @param required Variables that must be set for what is to be done.
    * @throws {PoolError} With code `config`, listing every problem at once.
@@ -162,19 +161,33 @@ export class Settings {
 
   /** The settings, if they can be read at all, and all that is wrong with them. */
   inspect(required: readonly Variable[] = []): { config: Config | null; problems: Problem[] } {
-    const { environment, overrides = {}, defaults = {} } = this.#sources;
-    const values = VARIABLES.map((name) => overrides[name] ?? (environment(name)?.trim() || defaults[name]));
-    const raw = JSON.stringify(values);
-    if (this.#checked?.raw !== raw) this.#checked = { raw, ...check(values, valTown(environment)) };
-    const missing = required.filter((name) => values[VARIABLES.indexOf(name)] === undefined)
-      .map((name) => ({ name, message: REMEDIES[name] ?? "is not set" }));
-    return { config: this.#checked.config, problems: [...missing, ...this.#checked.problems] };
+    const { environment, overrides = {} } = this.#sources;
+    const values = VARIABLES.map((name) => overrides[name] ?? (environment(name)?.trim() || undefined));
+    const isChanged = values.some((value, index) => value !== this.#checked?.values[index]);
+    if (this.#checked === null || isChanged) this.#checked = { values, ...check(values) };
+    const { config, problems } = this.#checked;
+    const missing = required.filter((name) => values[VARIABLES.indexOf(name)] === undefined);
+    if (missing.length === 0) return { config, problems };
+    return {
+      config,
+      problems: [...missing.map((name) => ({ name, message: REMEDIES[name] ?? "is not set" })), ...problems],
+    };
+  }
+
+  /** Whether this runs on Val Town. */
+  get onValTown(): boolean {
+    return this.#valTown().onValTown;
   }
 
   /** Where the operator sets a variable, when that is known. */
   linkTo(name: Variable): string | null {
-    const { valTownSettingsUrl } = valTown(this.#sources.environment);
+    const { valTownSettingsUrl } = this.#valTown();
     return valTownSettingsUrl === null ? null : `${valTownSettingsUrl}?key=${name}`;
+  }
+
+  #valTown(): ValTown {
+    const { environment } = this.#sources;
+    return valTown(environment("VALTOWN_ENTRYPOINT"), environment("valtown"));
   }
 
   #error(problems: readonly Problem[]): PoolError {
@@ -186,9 +199,12 @@ export class Settings {
   }
 }
 
-function check(values: (string | undefined)[], place: ValTown): { config: Config | null; problems: Problem[] } {
-  const parsed = schema.safeParse(Object.fromEntries(VARIABLES.map((name, index) => [name, values[index]])));
-  if (parsed.success) return { config: { ...parsed.data, ...place }, problems: [] };
+function check(values: Values): { config: Config | null; problems: Problem[] } {
+  const named = Object.fromEntries(VARIABLES.map((name, index) => [name, values[index]]));
+  const parsed = schema.safeParse(named);
+  if (parsed.success) {
+    return { config: { ...parsed.data, ...valTown(named["VALTOWN_ENTRYPOINT"], named["valtown"]) }, problems: [] };
+  }
   const problems = parsed.error.issues.map(({ path, message }) => ({ name: path[0] as Variable, message }));
   return { config: null, problems };
 }
@@ -201,11 +217,10 @@ export function assertReserve(value: unknown): asserts value is number {
   }
 }
 
-function valTown(environment: Environment): ValTown {
-  const entrypoint = environment("VALTOWN_ENTRYPOINT");
+function valTown(entrypoint: string | undefined, token: string | undefined): ValTown {
   const val = /^https:\/\/esm\.town\/v\/([\w-]+)\/([\w-]+)/.exec(entrypoint ?? "");
   return {
-    onValTown: entrypoint !== undefined || environment("valtown") !== undefined,
+    onValTown: entrypoint !== undefined || token !== undefined,
     valTownSettingsUrl: val === null ? null : `https://www.val.town/x/${val[1]}/${val[2]}/environment-variables`,
     importUrl: val === null ? null : `https://esm.town/v/${val[1]}/${val[2]}/lib/pool.ts`,
   };

@@ -194,6 +194,7 @@ export class Connection {
   }
 
   async #bounded<T>(answer: Promise<T>): Promise<T> {
+    if (this.#isFile) return await answer; // the native call is over before it returns
     let timer: ReturnType<typeof setTimeout> | undefined;
     const tooLate = new Promise<never>((_, reject) => {
       const late = () => reject(new DOMException(`No answer within ${this.#timeoutMs} ms`, "TimeoutError"));

@@ -58,14 +58,23 @@ const OPENED_AT_MOST = 1000;
 const TOKEN_PATTERN = /^[\x21-\x7e]{1,2048}$/;
 const USER_ID_PATTERN = /^[\x21-\x7e]{1,64}$/;
 
-type Canaries = [kid: string, sealed: string][];
+/** The canaries of a pool. */
+export type Canaries = [kid: string, sealed: string][];
 
 interface Opened {
-  /** What it was opened with: other settings need another. */
-  settings: string;
+  /** Where: another place needs another. */
+  source: string;
   tables: Promise<{ store: Store; canaries: Canaries }>;
-  /** The keys that were found to be right. */
-  verified: Keyring | null;
+}
+
+/** The tables and the keys that open them. */
+export interface Unlocked {
+  store: Store;
+  keyring: Keyring;
+  /** kid and sealed text of each. */
+  canaries: Canaries;
+  /** What they were opened with. */
+  config: Config;
 }
 
 /** Sealed donations in a database. */
@@ -73,7 +82,8 @@ export class Vault {
   readonly #options: VaultOptions;
   readonly #settings: Settings;
   #opened: Opened | null = null;
-  #keys: { settings: string; keyring: Promise<Keyring> } | null = null;
+  #unlocked: Unlocked | null = null;
+  #keys: { texts: string; keyring: Promise<Keyring> } | null = null;
   readonly #openedTexts = new Map<string, string>();
 
   /** @throws {RangeError} When the reserve is not between 0 and 0.95. */
@@ -109,7 +119,7 @@ export class Vault {
    * @throws {PoolError} With code `config` or `database`.
    */
   async store(): Promise<Store> {
-    return (await this.#open([]).tables).store;
+    return (await this.#open(this.#read([])).tables).store;
   }
 
   /**
@@ -117,12 +127,12 @@ export class Vault {
    *
    * @throws {PoolError} With code `config`, `database` or `wrong_key`.
    */
-  async unlock(): Promise<{ store: Store; keyring: Keyring }> {
-    const opened = this.#open(["TOKEN_ENCRYPTION_KEY"]);
-    const [{ store, canaries }, keyring] = await Promise.all([opened.tables, this.keyring()]);
-    if (opened.verified !== keyring) await assertRightKey(keyring, canaries);
-    opened.verified = keyring;
-    return { store, keyring };
+  async unlock(): Promise<Unlocked> {
+    const config = this.#read(["TOKEN_ENCRYPTION_KEY"]);
+    if (this.#unlocked?.config === config) return this.#unlocked;
+    const [{ store, canaries }, keyring] = await Promise.all([this.#open(config).tables, this.#keyring(config)]);
+    await assertRightKey(keyring, canaries);
+    return this.#unlocked = { store, keyring, canaries, config };
   }
 
   /**
@@ -130,16 +140,16 @@ export class Vault {
    *
    * @throws {PoolError} With code `config`, `database` or `wrong_key`.
    */
-  async unlockToSeal(): Promise<{ store: Store; keyring: Keyring }> {
-    const { store, keyring } = await this.unlock();
-    const { canaries } = await this.#open(["TOKEN_ENCRYPTION_KEY"]).tables;
-    if (canaries.some(([kid]) => kid === keyring.kid)) return { store, keyring };
+  async unlockToSeal(): Promise<Unlocked> {
+    const unlocked = await this.unlock();
+    const { store, keyring, canaries } = unlocked;
+    if (canaries.some(([kid]) => kid === keyring.kid)) return unlocked;
     const sealed = await keyring.seal(CANARY_TEXT, CANARY_PLACE);
     // Two processes with different keys may both find none. The first wins, and the other is told.
     const all = await store.addCanary(keyring.kid, sealed, { onlyIfFirst: canaries.length === 0 });
     await assertRightKey(keyring, all);
     canaries.splice(0, canaries.length, ...all);
-    return { store, keyring };
+    return unlocked;
   }
 
   /**
@@ -148,14 +158,7 @@ export class Vault {
    * @throws {PoolError} With code `config`.
    */
   async keyring(): Promise<Keyring> {
-    const config = this.#settings.read(["TOKEN_ENCRYPTION_KEY"]);
-    const current = config.TOKEN_ENCRYPTION_KEY!;
-    const settings = [current, ...config.TOKEN_ENCRYPTION_KEYS_PREVIOUS].join();
-    if (this.#keys?.settings !== settings) {
-      this.#openedTexts.clear();
-      this.#keys = { settings, keyring: Keyring.from(current, config.TOKEN_ENCRYPTION_KEYS_PREVIOUS) };
-    }
-    return await this.#keys.keyring;
+    return await this.#keyring(this.#settings.read(["TOKEN_ENCRYPTION_KEY"]));
   }
 
   /**
@@ -167,16 +170,18 @@ export class Vault {
    */
   async deposit(donation: Donation): Promise<{ id: number; isUpdate: boolean; replaced: string | null }> {
     assertDonation(donation);
-    const { store, keyring } = await this.unlockToSeal();
+    const { store, keyring, config } = await this.unlockToSeal();
     const { github_user_id: githubUserId, token } = donation;
-    const reserve = donation.reserve ?? this.#settings.read().TOKEN_POOL_RESERVE;
+    const refreshToken = donation.refresh_token || null;
     const { id, replaced } = await store.donate({
       githubUserId,
       githubUsername: donation.github_username ?? null,
       token: await keyring.seal(token, { column: "token", githubUserId }),
-      refreshToken: await this.#sealOptional(keyring, donation.refresh_token, githubUserId),
+      refreshToken: refreshToken === null
+        ? null
+        : await keyring.seal(refreshToken, { column: "refresh_token", githubUserId }),
       expiresAt: donation.expires_at ?? null,
-      reserve,
+      reserve: donation.reserve ?? config.TOKEN_POOL_RESERVE,
     });
     const old = replaced === null ? null : await this.openText(replaced, "token", githubUserId);
     return { id, isUpdate: replaced !== null, replaced: old === token ? null : old };
@@ -205,23 +210,25 @@ export class Vault {
   /** Closes the database, if it was opened here. */
   async close(): Promise<void> {
     const opened = this.#opened;
-    this.#opened = null;
+    this.#opened = this.#unlocked = null;
     this.#openedTexts.clear();
     await opened?.tables.then(({ store }) => store.close(), () => {});
   }
 
-  #open(required: Variable[]): Opened {
+  #read(required: Variable[]): Config {
     const { database, defaultDatabaseUrl } = this.#options;
-    const given = typeof database === "object" ? database : undefined;
-    const mayDefault = given !== undefined || defaultDatabaseUrl !== undefined || this.#settings.onValTown;
-    const config = this.#settings.read(mayDefault ? required : [...required, "TOKEN_POOL_DATABASE_URL"]);
-    const source: DatabaseSource = given === undefined
-      ? sourceOf(config, defaultDatabaseUrl)
-      : { kind: "given", database: given };
-    const settings = JSON.stringify(source.kind === "given" ? "given" : source);
-    if (this.#opened?.settings === settings) return this.#opened;
+    const mayDefault = typeof database === "object" || defaultDatabaseUrl !== undefined || this.#settings.onValTown;
+    return this.#settings.read(mayDefault ? required : [...required, "TOKEN_POOL_DATABASE_URL"]);
+  }
 
-    const opened: Opened = { settings, tables: openTables(source, this.#options), verified: null };
+  #open(config: Config): Opened {
+    const { database, defaultDatabaseUrl } = this.#options;
+    const given: DatabaseSource | null = typeof database === "object" ? { kind: "given", database } : null;
+    const place = given ?? sourceOf(config, defaultDatabaseUrl);
+    const source = given === null ? JSON.stringify(place) : "given";
+    if (this.#opened?.source === source) return this.#opened;
+
+    const opened: Opened = { source, tables: openTables(place, this.#options) };
     this.#opened = opened;
     opened.tables.catch(() => {
       if (this.#opened === opened) this.#opened = null; // so that the next use tries again
@@ -229,8 +236,14 @@ export class Vault {
     return opened;
   }
 
-  async #sealOptional(keyring: Keyring, text: string | null | undefined, githubUserId: string): Promise<string | null> {
-    return text ? await keyring.seal(text, { column: "refresh_token", githubUserId }) : null;
+  #keyring(config: Config): Promise<Keyring> {
+    const { TOKEN_ENCRYPTION_KEY: current, TOKEN_ENCRYPTION_KEYS_PREVIOUS: previous } = config;
+    const texts = [current, ...previous].join();
+    if (this.#keys?.texts !== texts) {
+      this.#openedTexts.clear();
+      this.#keys = { texts, keyring: Keyring.from(current!, previous) };
+    }
+    return this.#keys.keyring;
   }
 }
 
