@@ -64,6 +64,8 @@ export function createApp(options: AppOptions = {}): Hono {
   const github = () => openGitHub(settings, options.fetch);
   const isConfigured = () => settings.inspect(REQUIRED).problems.length === 0;
   const app = new Hono();
+  /** The methods of each route. */
+  const allowed = new Map<string, Set<string>>();
 
   /** Where the public finds this service: configured, never from a Host header. Val Town vouches for the request's URL. */
   function publicOrigin(c: Context): string {
@@ -114,7 +116,8 @@ export function createApp(options: AppOptions = {}): Hono {
   function failure(c: Context, name: MessageName, error?: unknown): Response {
     const reference = crypto.randomUUID().slice(0, 8);
     const { status, ...message } = MESSAGES[name];
-    log(JSON.stringify({ event: "failure", name, status, reference, route: c.req.path, ...describe(error) }));
+    const route = allowed.has(c.req.path) ? c.req.path : "unknown";
+    log(JSON.stringify({ event: "failure", name, status, reference, route, ...describe(error) }));
     if (status === 502 || status === 503) c.header("Retry-After", "120");
     return c.html(messagePage({ ...message, reference }), status);
   }
@@ -187,8 +190,9 @@ export function createApp(options: AppOptions = {}): Hono {
   app.get("/auth", async (c) => {
     if (!isConfigured()) return failure(c, "not_configured");
     if (settings.read().TOKEN_POOL_DISABLED) return failure(c, "disabled");
-    const reserve = c.req.query("reserve") === undefined ? SUGGESTED_RESERVE : Number(c.req.query("reserve"));
-    if (!RESERVES.includes(reserve)) return failure(c, "bad_reserve");
+    const chosen = c.req.query("reserve");
+    if (chosen !== undefined && !RESERVES.includes(Number(chosen))) return failure(c, "bad_reserve");
+    const reserve = chosen === undefined ? settings.read().TOKEN_POOL_RESERVE : Number(chosen);
     return await sendToGitHub(c, "donate", reserve, 302);
   });
 
@@ -220,7 +224,7 @@ export function createApp(options: AppOptions = {}): Hono {
     return isBrowser ? await csrf({ origin: publicOrigin(c) })(c, next) : await next();
   }, async (c) => {
     if (!isConfigured()) return failure(c, "not_configured");
-    return await sendToGitHub(c, "withdraw", SUGGESTED_RESERVE, 303);
+    return await sendToGitHub(c, "withdraw", 0, 303);
   });
 
   app.options("/status", (c) => {
@@ -249,7 +253,6 @@ export function createApp(options: AppOptions = {}): Hono {
   app.get("/style.css", (c) => asset(c, "text/css; charset=utf-8", STYLESHEET));
   app.get("/favicon.svg", (c) => asset(c, "image/svg+xml", FAVICON));
 
-  const allowed = new Map<string, Set<string>>();
   for (const { path, method } of app.routes) {
     if (method !== "ALL") allowed.set(path, (allowed.get(path) ?? new Set()).add(method));
   }

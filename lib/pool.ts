@@ -1,7 +1,5 @@
 /**
- * The consumer's flow, and the public API: draw a token, use it, say what GitHub answered.
- *
- *     getToken → claim (one SQL statement) → open → GitHub → syncTokenHealth → judge → merge
+ * The public API of the pool, for programs that draw on it.
  *
  * Importing this module does nothing: the environment is read and the database opened on first use.
  *
@@ -21,65 +19,16 @@
  */
 
 import { processEnvironment } from "./config.ts";
+import { type Availability, Consumer, type GetTokenOptions, type TokenWithSecret } from "./consumer.ts";
 import type { Database } from "./database.ts";
-import { judge, needsBody, tokenExpiry, type Verdict } from "./health.ts";
-import {
-  assertResource,
-  bringsNews,
-  type CompleteReport,
-  completeReport,
-  DEFAULT_RESOURCE,
-  type KnownWindow,
-  type RateLimitInfo,
-  RESET_SLACK_MS,
-} from "./rate_limit.ts";
-import type { Claim, Store } from "./store.ts";
+import { parseRateLimitHeaders, type RateLimitInfo } from "./rate_limit.ts";
 import { type Donation, Vault } from "./vault.ts";
 
 export { PoolError, type PoolErrorCode, type PoolErrorOptions } from "./errors.ts";
-export { parseRateLimitHeaders, type RateLimitInfo } from "./rate_limit.ts";
+export { parseRateLimitHeaders, type RateLimitInfo };
+export type { Availability, GetTokenOptions, TokenWithSecret } from "./consumer.ts";
 export type { Database, ResultSet, SqlValue } from "./database.ts";
 export type { Donation } from "./vault.ts";
-
-/** A token, ready to use, and what the pool knows of it after this hand-out. */
-export interface TokenWithSecret {
-  /** The pool's own id of the donation, for {@linkcode syncTokenHealth}. */
-  id: number;
-  /** GitHub's id of the donor, as text. */
-  github_user_id: string;
-  /** The donor's login when the donation was made. */
-  github_username: string | null;
-  /** The token. Send it to GitHub's API and nowhere else; do not log it. */
-  token: string;
-  /** The bucket that this hand-out was charged to. */
-  resource: string;
-  /** Calls per window; null until GitHub has said. */
-  rate_limit_limit: number | null;
-  /** GitHub's own counter after this hand-out, as the pool sees it; the donor's reserve is part of it. */
-  rate_limit_remaining: number;
-  /** End of the window, in epoch seconds as in GitHub's header; null until GitHub has said. */
-  rate_limit_reset_at: number | null;
-}
-
-/** What is to be claimed. */
-export interface GetTokenOptions {
-  /** The bucket that the call draws on: `core` (default), `search`, `graphql`, `code_search` or another of GitHub's. */
-  resource?: string;
-  /** Calls, or points of GraphQL, that the hand-out is charged. Default 1. */
-  cost?: number;
-}
-
-/** What can be had now. */
-export interface Availability {
-  /** The bucket. */
-  resource: string;
-  /** Calls that can be claimed now, of all tokens together. */
-  usable: number;
-  /** Donations, in any state. */
-  tokens: number;
-  /** When more can be claimed, in epoch milliseconds; null if something is usable now, or nothing comes by itself. */
-  next_available_at: number | null;
-}
 
 /** What a pool is made of; what is absent comes from the environment. */
 export interface PoolOptions {
@@ -111,164 +60,14 @@ export interface Pool extends AsyncDisposable {
   handleResponse(tokenId: number, response: Response): Promise<void>;
   /** See {@linkcode reportUsage}. */
   reportUsage(tokenId: number, rateLimit: RateLimitInfo): Promise<void>;
+  /** See {@linkcode parseRateLimitHeaders}. */
+  parseRateLimitHeaders(headers: Headers): RateLimitInfo;
   /** See {@linkcode addToken}. */
   addToken(donation: Donation): Promise<number>;
   /** See {@linkcode availability}. */
   availability(resource?: string): Promise<Availability>;
   /** Closes the database, if the pool opened it. */
   close(): Promise<void>;
-}
-
-/** A claim whose ciphertext does not open is left alone, and the next one tried, so often. */
-const CLAIMS_AT_MOST = 20;
-
-/** What a process remembers of its hand-outs, at most; only to spare the database reports that say nothing new. */
-const KNOWN_AT_MOST = 10_000;
-
-const BODY_BYTES_AT_MOST = 65_536;
-const BODY_TIMEOUT_MS = 2_000;
-
-class DatabasePool implements Pool {
-  readonly #vault: Vault;
-  /** By token and resource: the window as of this process's latest claim. */
-  readonly #known = new Map<string, KnownWindow>();
-  /** Tokens whose latest claim said that they were refused before. */
-  readonly #refusedBefore = new Set<number>();
-  readonly #knownExpiries = new Map<number, number>();
-
-  constructor(vault: Vault) {
-    this.#vault = vault;
-  }
-
-  async getToken({ resource = DEFAULT_RESOURCE, cost = 1 }: GetTokenOptions = {}): Promise<TokenWithSecret | null> {
-    assertResource(resource);
-    assertCost(cost);
-    if (this.#vault.settings.read().TOKEN_POOL_DISABLED) return null;
-    const { store } = await this.#vault.unlock();
-    const seen = new Set<number>();
-    while (seen.size < CLAIMS_AT_MOST) {
-      const claim = await store.claim(resource, cost);
-      if (claim === null || seen.has(claim.id)) return null;
-      seen.add(claim.id);
-      const token = await this.#vault.openText(claim.token, "token", claim.githubUserId);
-      if (token !== null) return this.#handOut(claim, resource, token);
-      await this.#vault.recheckKey();
-    }
-    return null;
-  }
-
-  async syncTokenHealth(tokenId: number, response: Response): Promise<void> {
-    assertTokenId(tokenId);
-    const { status, headers } = response;
-    const url = response.url === "" ? null : response.url;
-    const body = needsBody(status, headers, url) ? await readBody(response) : "";
-    const apiUrl = this.#vault.settings.read().GITHUB_API_URL;
-    const verdict = judge({ status, headers, body, url }, apiUrl);
-    if (verdict.kind === "ignore") return;
-    await this.#carryOut(tokenId, verdict);
-    await this.#noteExpiry(tokenId, verdict, tokenExpiry(headers));
-  }
-
-  handleResponse(tokenId: number, response: Response): Promise<void> {
-    return this.syncTokenHealth(tokenId, response);
-  }
-
-  async reportUsage(tokenId: number, rateLimit: RateLimitInfo): Promise<void> {
-    assertTokenId(tokenId);
-    if (typeof rateLimit !== "object" || rateLimit === null) {
-      throw new TypeError("Cannot report usage without numbers: give what parseRateLimitHeaders returns");
-    }
-    const report = completeReport(rateLimit, DEFAULT_RESOURCE);
-    if (report !== null) await this.#takeIn(tokenId, report, { isFree: false, isSuccess: false });
-  }
-
-  async addToken(donation: Donation): Promise<number> {
-    return (await this.#vault.deposit(donation)).id;
-  }
-
-  async availability(resource: string = DEFAULT_RESOURCE): Promise<Availability> {
-    assertResource(resource);
-    const { tokens, usable, nextAt } = await (await this.#vault.store()).availability(resource);
-    return { resource, usable, tokens, next_available_at: usable > 0 ? null : nextAt };
-  }
-
-  async close(): Promise<void> {
-    await this.#vault.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-
-  #handOut(claim: Claim, resource: string, token: string): TokenWithSecret {
-    const { limit, remaining, resetAt } = claim;
-    this.#remember(claim.id, resource, { limit, remaining, resetAt });
-    if (claim.strikes > 0) this.#refusedBefore.add(claim.id);
-    else this.#refusedBefore.delete(claim.id);
-    return {
-      id: claim.id,
-      github_user_id: claim.githubUserId,
-      github_username: claim.githubUsername,
-      token,
-      resource,
-      rate_limit_limit: limit,
-      rate_limit_remaining: remaining,
-      rate_limit_reset_at: resetAt,
-    };
-  }
-
-  async #carryOut(id: number, verdict: Exclude<Verdict, { kind: "ignore" }>): Promise<void> {
-    const store = await this.#vault.store();
-    switch (verdict.kind) {
-      case "suspect":
-        return await store.suspect(id);
-      case "remove":
-        return await (verdict.reason === "has_scopes" ? store.condemn(id) : store.remove(id));
-      case "bench_user":
-        await store.holdUser(id, { seconds: verdict.seconds, ...verdict.backoff });
-        if (verdict.report !== null) await store.merge(id, verdict.report);
-        return;
-      case "bench_resource":
-        return await store.holdResource(id, verdict.resource, { seconds: verdict.seconds, ...verdict.backoff });
-      case "exhausted":
-        return await this.#exhaust(store, id, verdict.report);
-      case "usage":
-        if (verdict.report !== null) return await this.#takeIn(id, verdict.report, verdict);
-        if (verdict.isSuccess && this.#refusedBefore.delete(id)) await store.forgiveStrikes(id);
-    }
-  }
-
-  /** A refusal whose window has ended already, by our clock, still means: not at this moment. */
-  async #exhaust(store: Store, id: number, report: CompleteReport): Promise<void> {
-    const { resource, resetAt } = report;
-    if ((resetAt + 1) * 1000 > this.#vault.now()) await store.merge(id, report);
-    else await store.holdResource(id, resource, { seconds: RESET_SLACK_MS / 1000, baseSeconds: 1, mostSeconds: 1 });
-    this.#known.delete(`${id} ${resource}`);
-  }
-
-  async #takeIn(
-    id: number,
-    report: CompleteReport,
-    { isFree, isSuccess }: { isFree: boolean; isSuccess: boolean },
-  ): Promise<void> {
-    const forgive = isSuccess && this.#refusedBefore.delete(id);
-    const key = `${id} ${report.resource}`;
-    if (!isFree && !forgive && !bringsNews(report, this.#known.get(key))) return;
-    this.#known.delete(key);
-    await (await this.#vault.store()).merge(id, report, { free: isFree ? 1 : 0, forgive });
-  }
-
-  async #noteExpiry(id: number, verdict: Verdict, expiresAt: number | null): Promise<void> {
-    if (expiresAt === null || verdict.kind !== "usage" || this.#knownExpiries.get(id) === expiresAt) return;
-    await (await this.#vault.store()).noteExpiry(id, expiresAt);
-    if (this.#knownExpiries.size >= KNOWN_AT_MOST) this.#knownExpiries.clear();
-    this.#knownExpiries.set(id, expiresAt);
-  }
-
-  #remember(id: number, resource: string, window: KnownWindow): void {
-    if (this.#known.size >= KNOWN_AT_MOST) this.#known.clear();
-    this.#known.set(`${id} ${resource}`, window);
-  }
 }
 
 /**
@@ -290,7 +89,21 @@ class DatabasePool implements Pool {
  * ```
  */
 export function createPool(options: PoolOptions = {}): Pool {
-  return new DatabasePool(new Vault({ ...options, environment: processEnvironment }));
+  const vault = new Vault({ ...options, environment: processEnvironment });
+  const consumer = new Consumer(vault);
+  const close = () => vault.close();
+  // Plain functions, so that they can be taken out of the object and passed on.
+  return {
+    getToken: (options) => consumer.getToken(options),
+    syncTokenHealth: (tokenId, response) => consumer.syncTokenHealth(tokenId, response),
+    handleResponse: (tokenId, response) => consumer.syncTokenHealth(tokenId, response),
+    reportUsage: (tokenId, rateLimit) => consumer.reportUsage(tokenId, rateLimit),
+    parseRateLimitHeaders,
+    addToken: async (donation) => (await vault.deposit(donation)).id,
+    availability: (resource) => consumer.availability(resource),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
 }
 
 let defaultPool: Pool | null = null;
@@ -387,37 +200,4 @@ export function addToken(donation: Donation): Promise<number> {
  */
 export function availability(resource?: string): Promise<Availability> {
   return pool().availability(resource);
-}
-
-function assertCost(cost: unknown): asserts cost is number {
-  if (typeof cost !== "number") throw new TypeError(`Cannot charge a cost of type ${typeof cost}: give a number`);
-  if (!Number.isSafeInteger(cost) || cost < 1) {
-    throw new RangeError(`Cannot charge this cost: it must be a positive whole number: current value is ${cost}`);
-  }
-}
-
-function assertTokenId(id: unknown): asserts id is number {
-  if (typeof id !== "number") throw new TypeError(`Cannot report on a token id of type ${typeof id}: give its number`);
-}
-
-/** The beginning of a body, without taking it from the caller; a body that cannot be read counts as empty. */
-async function readBody(response: Response): Promise<string> {
-  if (response.bodyUsed || response.body === null) return "";
-  const reader = response.clone().body!.getReader();
-  const timer = setTimeout(() => reader.cancel().catch(() => {}), BODY_TIMEOUT_MS);
-  const decoder = new TextDecoder();
-  let text = "";
-  try {
-    while (text.length < BODY_BYTES_AT_MOST) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      text += decoder.decode(value, { stream: true });
-    }
-    return text;
-  } catch {
-    return "";
-  } finally {
-    clearTimeout(timer);
-    reader.cancel().catch(() => {});
-  }
 }
