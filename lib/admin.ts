@@ -102,4 +102,4 @@ function lines(found: object | object[]): string[] {
   );
 }
 
-if (import.meta.main) Deno.exitCode = await runAdmin(Deno.args);
+if (import.meta.main) runAdmin(Deno.args).then((code) => Deno.exitCode = code);

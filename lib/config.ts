@@ -162,7 +162,7 @@ export class Settings {
   /** The settings, if they can be read at all, and all that is wrong with them. */
   inspect(required: readonly Variable[] = []): { config: Config | null; problems: Problem[] } {
     const { environment, overrides = {} } = this.#sources;
-    const values = VARIABLES.map((name) => overrides[name] ?? (environment(name)?.trim() || undefined));
+    const values = VARIABLES.map((name) => overrides[name] ?? valueOf(environment, name));
     const isChanged = values.some((value, index) => value !== this.#checked?.values[index]);
     if (this.#checked === null || isChanged) this.#checked = { values, ...check(values) };
     const { config, problems } = this.#checked;
@@ -187,7 +187,7 @@ export class Settings {
 
   #valTown(): ValTown {
     const { environment } = this.#sources;
-    return valTown(environment("VALTOWN_ENTRYPOINT"), environment("valtown"));
+    return valTown(valueOf(environment, "VALTOWN_ENTRYPOINT"), valueOf(environment, "valtown"));
   }
 
   #error(problems: readonly Problem[]): PoolError {
@@ -197,6 +197,11 @@ export class Settings {
     });
     return new PoolError("config", ["The token pool is not configured:", ...lines].join("\n"));
   }
+}
+
+/** A variable that is empty is not set. */
+function valueOf(environment: Environment, name: Variable): string | undefined {
+  return environment(name)?.trim() || undefined;
 }
 
 function check(values: Values): { config: Config | null; problems: Problem[] } {

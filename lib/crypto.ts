@@ -102,7 +102,7 @@ export class Keyring {
     if (nonce?.length !== NONCE_BYTES || bytes === null || bytes.length < TAG_BYTES) return null;
     try {
       const opened = await crypto.subtle.decrypt(algorithm(nonce, kid, place), key.key, bytes);
-      return new TextDecoder("utf-8", { fatal: true }).decode(opened);
+      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(opened);
     } catch {
       return null;
     }

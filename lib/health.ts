@@ -14,7 +14,7 @@
  * | 7 | the limits of an anonymous caller | ignore: the token was not used |
  * | 8 | 403, 429 or GraphQL: a secondary limit that says how long | bench the user that long |
  * | 9 | 403 or 429 with nothing remaining | exhausted until the reset |
- * | 10 | GraphQL: rate limited, or nothing remaining | exhausted until the reset |
+ * | 10 | GraphQL: rate limited; what merely has nothing remaining is row 16 | exhausted until the reset |
  * | 11, 12 | 403, 429 or GraphQL: a secondary limit that does not say how long | bench the user 60 s, doubling to 1 h |
  * | 13 | primary limit exceeded, without usable numbers | bench the resource 60 s, doubling to 1 h |
  * | 14 | any other 403 | the caller's problem: take in the numbers |
@@ -95,7 +95,10 @@ export function judge(observation: Observation, apiUrl: string): Verdict {
     : NOTHING_SAID;
 
   if (status === 401) return blamesRequest(headers, said) ? { kind: "ignore" } : { kind: "suspect" };
-  if ((status === 403 || isGraphqlAnswer) && /account was suspended/i.test(said.message)) {
+  if (
+    (status === 403 && /account was suspended/i.test(said.message)) ||
+    /^sorry\. your account was suspended/im.test(said.message)
+  ) {
     return { kind: "remove", reason: "account_suspended" };
   }
   if (status === 403 && /login attempts exceeded/i.test(said.message)) {
@@ -130,7 +133,11 @@ function judgeRefusal(
 ): Verdict | null {
   const isGraphqlAnswer = status === 200;
   const resource = isGraphqlAnswer ? "graphql" : info.resource ?? resourceOf(url);
-  const isSecondary = /\bsecondary rate\b|abuse detection/i.test(said.message) ||
+  // A GraphQL error may quote the caller's own query, so only GitHub's phrases count there.
+  const phrase = isGraphqlAnswer
+    ? /^you have (?:exceeded|triggered) an? (?:secondary rate|abuse detection)/im
+    : /\bsecondary rate\b|abuse detection/i;
+  const isSecondary = phrase.test(said.message) ||
     /secondary-rate-limits$|#abuse-rate-limits$/.test(said.documentationUrl) || headers.has("gh-limited-by");
   const waitSeconds = info.retry_after === null ? null : Math.min(LONGEST_WAIT_SECONDS, Math.max(1, info.retry_after));
 
@@ -140,14 +147,15 @@ function judgeRefusal(
   const isPrimary = isGraphqlAnswer
     ? said.errorTypes.some((type) => type === "RATE_LIMITED" || type === "RATE_LIMIT")
     : /API rate limit (?:already )?exceeded(?! for app ID)/i.test(said.message);
-  if (info.remaining === 0 && report !== null) return { kind: "exhausted", report };
+  // A GraphQL answer that took the last point is an answer: its numbers say the rest.
+  if (info.remaining === 0 && report !== null && (!isGraphqlAnswer || isPrimary)) return { kind: "exhausted", report };
   if (isSecondary || (status === 429 && !isPrimary)) {
     return { kind: "bench_user", seconds: null, backoff: SECONDARY_BACKOFF, report };
   }
   if (isPrimary && isGraphqlAnswer && report !== null) {
     return { kind: "exhausted", report: { ...report, remaining: 0 } };
   }
-  if (isPrimary || info.remaining === 0) {
+  if (isPrimary || (info.remaining === 0 && !isGraphqlAnswer)) {
     return { kind: "bench_resource", resource, seconds: null, backoff: SECONDARY_BACKOFF };
   }
   return null;

@@ -135,7 +135,8 @@ export function parseRateLimitHeaders(headers: Headers): RateLimitInfo {
 function readerOf(headers: unknown): (name: string) => string | null {
   try {
     const known = headers instanceof Headers ? headers : new Headers(headers as HeadersInit);
-    return (name) => known.get(name);
+    const read = new Map(known);
+    return (name) => read.get(name) ?? null;
   } catch {
     return () => null; // not headers at all: nothing is known
   }
