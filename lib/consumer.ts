@@ -104,14 +104,18 @@ export class Consumer {
   /** See `syncTokenHealth` in lib/pool.ts. */
   async syncTokenHealth(tokenId: number, response: Response): Promise<void> {
     assertTokenId(tokenId);
-    const { status, headers } = response;
-    const url = response.url === "" ? null : response.url;
-    const body = needsBody(status, headers, url) ? await readBody(response) : "";
-    const apiUrl = this.#vault.settings.read().GITHUB_API_URL;
-    const verdict = judge({ status, headers, body, url }, apiUrl);
+    const verdict = await this.judge(response, response.url);
     if (verdict.kind === "ignore") return;
-    await this.#carryOut(tokenId, verdict);
-    await this.#noteExpiry(tokenId, verdict, tokenExpiry(headers));
+    await this.carryOut(tokenId, verdict);
+    if (verdict.kind === "usage") await this.noteExpiry(tokenId, response);
+  }
+
+  /** What a response says of the token that it was asked with; its body can still be read. */
+  async judge(response: Response, responseUrl: string): Promise<Verdict> {
+    const { status, headers } = response;
+    const url = responseUrl === "" ? null : responseUrl;
+    const body = needsBody(status, headers, url) ? await readBody(response) : "";
+    return judge({ status, headers, body, url }, this.#vault.settings.read().GITHUB_API_URL);
   }
 
   /** See `reportUsage` in lib/pool.ts. */
@@ -148,7 +152,8 @@ export class Consumer {
     };
   }
 
-  async #carryOut(id: number, verdict: Exclude<Verdict, { kind: "ignore" }>): Promise<void> {
+  /** Does to a token what a verdict says. */
+  async carryOut(id: number, verdict: Exclude<Verdict, { kind: "ignore" }>): Promise<void> {
     const store = await this.#vault.store();
     switch (verdict.kind) {
       case "suspect":
@@ -189,8 +194,10 @@ export class Consumer {
     await (await this.#vault.store()).merge(id, report, { free: isFree ? 1 : 0, forgive });
   }
 
-  async #noteExpiry(id: number, verdict: Verdict, expiresAt: number | null): Promise<void> {
-    if (expiresAt === null || verdict.kind !== "usage" || this.#knownExpiries.get(id) === expiresAt) return;
+  /** Notes when a token expires, if its response says so, and only if that is new. */
+  async noteExpiry(id: number, { headers }: Response): Promise<void> {
+    const expiresAt = tokenExpiry(headers);
+    if (expiresAt === null || this.#knownExpiries.get(id) === expiresAt) return;
     await (await this.#vault.store()).noteExpiry(id, expiresAt);
     if (this.#knownExpiries.size >= KNOWN_AT_MOST) this.#knownExpiries.clear();
     this.#knownExpiries.set(id, expiresAt);

@@ -21,13 +21,17 @@
 import { processEnvironment } from "./config.ts";
 import { type Availability, Consumer, type GetTokenOptions, type TokenWithSecret } from "./consumer.ts";
 import type { Database } from "./database.ts";
+import { Leases } from "./leases.ts";
+import { createPoolFetch, type PoolRequestInit } from "./pool_fetch.ts";
 import { parseRateLimitHeaders, type RateLimitInfo } from "./rate_limit.ts";
+import { DEFAULT_CACHE_BYTES, ResponseCache } from "./response_cache.ts";
 import { type Donation, Vault } from "./vault.ts";
 
 export { PoolError, type PoolErrorCode, type PoolErrorOptions } from "./errors.ts";
 export { parseRateLimitHeaders, type RateLimitInfo };
 export type { Availability, GetTokenOptions, TokenWithSecret } from "./consumer.ts";
 export type { Database, ResultSet, SqlValue } from "./database.ts";
+export type { PoolFetchEvent, PoolFetchOptions, PoolRequestInit } from "./pool_fetch.ts";
 export type { Donation } from "./vault.ts";
 
 /** What a pool is made of; what is absent comes from the environment. */
@@ -48,6 +52,8 @@ export interface PoolOptions {
   fetch?: typeof fetch;
   /** Default `https://api.github.com`. */
   githubApiUrl?: string;
+  /** Remembers answers, to ask about them again for nothing: a size in bytes, or true for 16 MiB. Default: not at all. */
+  cache?: boolean | number;
 }
 
 /** A pool: the functions of this module, bound to one database. */
@@ -66,7 +72,11 @@ export interface Pool extends AsyncDisposable {
   addToken(donation: Donation): Promise<number>;
   /** See {@linkcode availability}. */
   availability(resource?: string): Promise<Availability>;
-  /** Closes the database, if the pool opened it. */
+  /** See {@linkcode poolFetch}. A function of its own: `const { fetch } = pool` works. */
+  fetch(input: RequestInfo | URL, init?: PoolRequestInit): Promise<Response>;
+  /** The same as {@linkcode Pool.fetch}. */
+  poolFetch(input: RequestInfo | URL, init?: PoolRequestInit): Promise<Response>;
+  /** Gives back what was leased and not used, and closes the database if the pool opened it. */
   close(): Promise<void>;
 }
 
@@ -91,7 +101,21 @@ export interface Pool extends AsyncDisposable {
 export function createPool(options: PoolOptions = {}): Pool {
   const vault = new Vault({ ...options, environment: processEnvironment });
   const consumer = new Consumer(vault);
-  const close = () => vault.close();
+  const leases = new Leases(vault);
+  const poolFetch = createPoolFetch({
+    vault,
+    consumer,
+    leases,
+    cache: cacheOf(options.cache),
+    fetch: options.fetch ?? ((input, init) => fetch(input, init)),
+  });
+  const close = async () => {
+    try {
+      await leases.close();
+    } finally {
+      await vault.close();
+    }
+  };
   // Plain functions, so that they can be taken out of the object and passed on.
   return {
     getToken: (options) => consumer.getToken(options),
@@ -101,9 +125,16 @@ export function createPool(options: PoolOptions = {}): Pool {
     parseRateLimitHeaders,
     addToken: async (donation) => (await vault.deposit(donation)).id,
     availability: (resource) => consumer.availability(resource),
+    fetch: poolFetch,
+    poolFetch,
     close,
     [Symbol.asyncDispose]: close,
   };
+}
+
+function cacheOf(size: boolean | number | undefined): ResponseCache | null {
+  if (size === undefined || size === false) return null;
+  return new ResponseCache(size === true ? DEFAULT_CACHE_BYTES : size);
 }
 
 let defaultPool: Pool | null = null;
@@ -200,4 +231,23 @@ export function addToken(donation: Donation): Promise<number> {
  */
 export function availability(resource?: string): Promise<Availability> {
   return pool().availability(resource);
+}
+
+/**
+ * A `fetch` over the pool: draws a token, sends, tells the pool what GitHub answered, and goes on with the next token when
+ * one is refused. It reads public data and nothing else.
+ *
+ * @param input A path such as `/repos/denoland/deno`, a URL of the API, or a Request.
+ * @param init As of `fetch`; `init.pool` says how the pool is to make the request.
+ * @returns GitHub's answer, without what tells about the donor's token.
+ * @throws {PoolError} With code `exhausted` (and `retryAt`) when nothing is usable, `forbidden_request` for writes, other
+ * origins and what is about the donor, and with `config`, `wrong_key` or `database`.
+ *
+ * @example
+ * ```ts ignore
+ * const response = await poolFetch("/repos/denoland/deno");
+ * ```
+ */
+export function poolFetch(input: RequestInfo | URL, init?: PoolRequestInit): Promise<Response> {
+  return pool().fetch(input, init);
 }

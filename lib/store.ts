@@ -67,6 +67,7 @@ const SCHEMA = [
     ready_at INTEGER NOT NULL,            -- the sort key, see above
     turn INTEGER NOT NULL DEFAULT 0,      -- order within one millisecond
     calls INTEGER NOT NULL DEFAULT 0,     -- ever claimed
+    granted INTEGER NOT NULL DEFAULT 0,   -- calls of the latest lease, for its RETURNING only
     PRIMARY KEY (token_id, resource)
   )`,
   // Keep it the only index that begins so: SQLite chose the wrong one of two, ten times slower.
@@ -143,6 +144,19 @@ function statementsFor(now: string) {
       ORDER BY ready_at, turn LIMIT 1)
     RETURNING (SELECT json_array(id, github_user_id, github_username, token, strikes, token_pool_limits.cap, remaining,
       reset_at, window_ends) FROM token_pool_tokens WHERE id = token_id)`;
+  // A lease takes up to as many calls as are wanted, so it never has to pass by tokens that have fewer.
+  const full = `iif(window_ends <= ${now}, cap, remaining)`;
+  const lease = (whose: string) =>
+    `UPDATE token_pool_limits SET
+      granted = min(:most, ${full} - floor),
+      remaining = max(floor, ${full} - :most),
+      window_ends = iif(window_ends <= ${now}, ${now} + :window, window_ends),
+      ready_at = iif(${full} - :most > floor, ${now}, iif(window_ends <= ${now}, ${now} + :window, window_ends)),
+      turn = (SELECT coalesce(max(turn), 0) + 1 FROM token_pool_limits WHERE resource = :resource AND ready_at = ${now}),
+      calls = calls + min(:most, ${full} - floor)
+    WHERE ${whose}
+    RETURNING (SELECT json_array(id, github_user_id, github_username, token, strikes, token_pool_limits.cap, remaining,
+      reset_at, window_ends, granted, floor) FROM token_pool_tokens WHERE id = token_id)`;
   // A wait that doubles with each strike; while the user is benched already, a refusal is no new strike.
   const backoff = `coalesce(:seconds, min(:most, :base * (1 << min(20, max(0, strikes - 1))))) * 1000`;
 
@@ -150,6 +164,18 @@ function statementsFor(now: string) {
     // Whoever may be used has at least one call to give, so only a larger cost has to look.
     claimOne: claim(""),
     claimMany: claim(`AND iif(window_ends <= ${now}, cap, remaining) - :cost >= floor`),
+
+    lease: lease(`rowid = (SELECT rowid FROM token_pool_limits WHERE resource = :resource AND ready_at <= ${now}
+      ORDER BY ready_at, turn LIMIT 1)`),
+    leaseOf: lease(`token_id = :id AND resource = :resource AND ready_at <= ${now}`),
+    // Only within the window that they were claimed in, and never above what GitHub has said remains of it.
+    giveBack: `UPDATE token_pool_limits SET
+        remaining = max(remaining, min(cap, coalesce(:ceiling, cap), remaining + :unused)),
+        calls = max(0, calls - :unused),
+        ready_at = iif(ready_at = window_ends AND held_until <= ${now}
+          AND min(cap, coalesce(:ceiling, cap), remaining + :unused) > floor, ${now}, ready_at)
+      WHERE token_id = :id AND resource = :resource AND window_ends > ${now} AND (window_ends = :ends
+        OR (window_ends = (reset_at + 1) * 1000 AND abs(reset_at - :reset) <= 5))`,
 
     openHour: `INSERT OR IGNORE INTO token_pool_hours (hour, calls)
       SELECT CAST(${now} / 3600000 AS INTEGER), ${CALLS_EVER}`,
@@ -331,6 +357,36 @@ export interface Claim {
   resetAt: number | null;
 }
 
+/** Several calls of one token at once, for one process to spend. */
+export interface Lease extends Claim {
+  resource: string;
+  /** Calls that were charged. */
+  granted: number;
+  /** The donor's, in calls. */
+  floor: number;
+  /** End of the window that they were charged to, epoch milliseconds. */
+  windowEnds: number;
+}
+
+/** What a process has for the store at once. */
+export interface Exchange {
+  /** What GitHub said; `forgive` after a success that followed a refusal. */
+  reports: { id: number; report: CompleteReport; forgive: boolean }[];
+  /** Leased calls that were not used. */
+  unused: {
+    id: number;
+    resource: string;
+    calls: number;
+    windowEnds: number;
+    /** Of the window, if GitHub has named it since; epoch seconds. */
+    resetAt: number | null;
+    /** What GitHub has said remains at most. */
+    ceiling: number | null;
+  }[];
+  /** A lease: of any token, or of one. */
+  wanted: { resource: string; most: number; id?: number } | null;
+}
+
 /** A donation as it is stored. */
 export interface SealedDonation {
   githubUserId: string;
@@ -459,28 +515,50 @@ export class Store {
       cost,
       window: assumedWindow(resource).windowMs + RESET_SLACK_MS,
     });
-    const first = this.#firstUse(resource);
-    const hour = Math.floor((this.#clock ?? Date.now)() / 3_600_000);
-    if (hour !== this.#hour) first.push(this.#statement(this.#sql.openHour));
-    const rows = first.length === 0
-      ? await this.#connection.execute(claim)
-      : (await this.#connection.batch([...first, claim])).at(-1)!;
-    this.#seeded.add(resource);
-    this.#hour = hour;
-    const row = single<[number, string, string | null, string, number, number, number, number | null, number]>(rows);
-    if (row === null) return null;
-    const [id, githubUserId, githubUsername, token, strikes, cap, remaining, resetAt, windowEnds] = row;
-    const isReal = resetAt !== null && windowEnds === (resetAt + 1) * 1000;
-    return {
-      id,
-      githubUserId,
-      githubUsername,
-      token,
-      strikes,
-      limit: resetAt === null ? null : cap,
-      remaining,
-      resetAt: isReal ? resetAt : null,
-    };
+    return claimOf(await this.#afterFirstUse(resource, [claim]));
+  }
+
+  /**
+   * In one round trip: takes in what was reported meanwhile, takes back what was not used, and charges up to `most`
+   * calls of the least recently used token, or of the one with this id.
+   *
+   * @returns The lease, or null when there is none; also when nothing was wanted.
+   */
+  async exchange(exchange: Exchange): Promise<Lease | null> {
+    const reported = new Set(exchange.reports.map(({ report }) => report.resource));
+    const statements = [
+      ...[...reported].flatMap((resource) => this.#firstUse(resource)),
+      ...exchange.reports.map(({ id, report }) => this.#merge(id, report, 0)),
+      ...exchange.reports.filter(({ forgive }) => forgive).map(({ id }) =>
+        this.#statement(this.#sql.forgiveStrikes, { id })
+      ),
+      ...exchange.unused.map((unused) =>
+        this.#statement(this.#sql.giveBack, {
+          id: unused.id,
+          resource: unused.resource,
+          unused: unused.calls,
+          ceiling: unused.ceiling,
+          ends: unused.windowEnds,
+          reset: unused.resetAt,
+        })
+      ),
+    ];
+    const { wanted } = exchange;
+    if (wanted === null) {
+      if (statements.length > 0) await this.#run(statements);
+      reported.forEach((resource) => this.#seeded.add(resource));
+      return null;
+    }
+    const { resource, most, id } = wanted;
+    const window = assumedWindow(resource).windowMs + RESET_SLACK_MS;
+    const lease = id === undefined
+      ? this.#statement(this.#sql.lease, { resource, most, window })
+      : this.#statement(this.#sql.leaseOf, { resource, most, window, id });
+    const rows = await this.#afterFirstUse(resource, [...statements, lease]);
+    const claim = claimOf(rows);
+    if (claim === null) return null;
+    const [windowEnds, granted, floor] = json<number[]>(rows[0]!).slice(-3) as [number, number, number];
+    return { ...claim, resource, windowEnds, granted, floor };
   }
 
   /**
@@ -490,10 +568,10 @@ export class Store {
    * @param forgive Whether it was a success after a refusal.
    */
   async merge(id: number, report: CompleteReport, { free = 0, forgive = false } = {}): Promise<void> {
-    const { resource, limit, remaining, resetAt } = report;
+    const { resource } = report;
     await this.#run([
       ...this.#firstUse(resource),
-      this.#statement(this.#sql.merge, { id, resource, limit, remaining, reset: resetAt, free }),
+      this.#merge(id, report, free),
       ...(forgive ? [this.#statement(this.#sql.forgiveStrikes, { id })] : []),
     ]);
     this.#seeded.add(resource);
@@ -689,6 +767,24 @@ export class Store {
     return { sql, args: this.#clock === undefined ? args : { ...args, now: this.#clock() } };
   }
 
+  #merge(id: number, { resource, limit, remaining, resetAt }: CompleteReport, free: number): Statement {
+    return this.#statement(this.#sql.merge, { id, resource, limit, remaining, reset: resetAt, free });
+  }
+
+  /** Runs statements, before them what the first use of a resource and of an hour needs. Returns the last one's rows. */
+  async #afterFirstUse(resource: string, statements: Statement[]): Promise<unknown[][]> {
+    const first = this.#firstUse(resource);
+    const hour = Math.floor((this.#clock ?? Date.now)() / 3_600_000);
+    if (hour !== this.#hour) first.push(this.#statement(this.#sql.openHour));
+    const all = [...first, ...statements];
+    const rows = all.length === 1
+      ? await this.#connection.execute(all[0]!)
+      : (await this.#connection.batch(all)).at(-1)!;
+    this.#seeded.add(resource);
+    this.#hour = hour;
+    return rows;
+  }
+
   async #run(statements: Statement[], options?: CallOptions): Promise<void> {
     if (statements.length === 1) await this.#connection.execute(statements[0]!, options);
     else await this.#connection.batch(statements, options);
@@ -700,6 +796,23 @@ export class Store {
     const args = { resource, assumed: assumedWindow(resource).calls };
     return [this.#sql.registerResource, this.#sql.seedResource].map((sql) => this.#statement(sql, args));
   }
+}
+
+function claimOf(rows: unknown[][]): Claim | null {
+  const row = single<[number, string, string | null, string, number, number, number, number | null, number]>(rows);
+  if (row === null) return null;
+  const [id, githubUserId, githubUsername, token, strikes, cap, remaining, resetAt, windowEnds] = row;
+  const isReal = resetAt !== null && windowEnds === (resetAt + 1) * 1000;
+  return {
+    id,
+    githubUserId,
+    githubUsername,
+    token,
+    strikes,
+    limit: resetAt === null ? null : cap,
+    remaining,
+    resetAt: isReal ? resetAt : null,
+  };
 }
 
 function json<T>(row: unknown[]): T {

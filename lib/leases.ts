@@ -1,0 +1,295 @@
+/**
+ * Leases: several calls of one token at once, spent by one process, so that a call to GitHub needs no round trip to
+ * the database.
+ *
+ * - A lease is as large as the process is busy: it should last a second. It ends after ten, and what is left goes back.
+ * - Every response trims it: what GitHub says remains, less the donor's reserve and our own calls in flight, is the most
+ *   that it can still give.
+ * - Reports wait for the next lease and travel with it, in one transaction.
+ *
+ * A process that dies loses nothing but its unused calls, and those only until the window ends.
+ *
+ * @module
+ */
+
+import { assumedWindow, bringsNews, type CompleteReport, type KnownWindow, SAME_WINDOW_SECONDS } from "./rate_limit.ts";
+import type { Exchange, Lease } from "./store.ts";
+import type { Vault } from "./vault.ts";
+
+/** A lease ends after so long, used up or not (DESIGN section 5.8). */
+const LEASE_MS = 10_000;
+
+/** The time that a lease is meant to last. */
+const RATE_WINDOW_MS = 1_000;
+
+const MOST_CALLS = 50;
+
+/** Of resources whose windows are a minute, a lease may take only little. */
+const MOST_CALLS_OF_SEARCH = 2;
+
+/** A lease whose token does not open is passed by, so often. */
+const CLAIMS_AT_MOST = 20;
+
+/** So many reports at most travel with one lease. */
+const REPORTS_AT_MOST = 50;
+
+interface Holding extends Lease {
+  secret: string;
+  /** Calls that may still be made. */
+  left: number;
+  /** Calls that were made and not answered. */
+  inFlight: number;
+  endsAt: number;
+  /** The least that GitHub has said remains of the window; null until it has said anything. */
+  said: KnownWindow | null;
+  /** What the database knows, or will once the reports that wait have travelled. */
+  known: KnownWindow;
+}
+
+/** One call that may be made now. */
+export interface Ticket {
+  readonly id: number;
+  readonly token: string;
+  readonly resource: string;
+  /** @internal */
+  readonly holding: object;
+}
+
+/** The leases of one process. */
+export class Leases {
+  readonly #vault: Vault;
+  readonly #holdings = new Map<string, Holding[]>();
+  /** Refills under way, by resource, or by resource and token: all who wait share one. */
+  readonly #refills = new Map<string, Promise<boolean>>();
+  #reports = new Map<string, Exchange["reports"][number]>();
+  #unused: Exchange["unused"] = [];
+  /** When calls were wanted lately, by resource; the size of the next lease follows from it. */
+  readonly #starts = new Map<string, number[]>();
+
+  /** @param vault Where the tokens are. */
+  constructor(vault: Vault) {
+    this.#vault = vault;
+  }
+
+  /**
+   * Takes one call: of the lease at hand, or of a new one.
+   *
+   * @param resource The bucket.
+   * @param id Only of this token.
+   * @returns The call, or null when nothing is usable now.
+   * @throws {PoolError} With code `config`, `wrong_key` or `database`.
+   */
+  async take(resource: string, id?: number): Promise<Ticket | null> {
+    this.#noteStart(resource);
+    for (;;) {
+      const ticket = this.takeAtHand(resource, id);
+      if (ticket !== null) return ticket;
+      if (!await this.#refill(resource, id)) return null;
+    }
+  }
+
+  /** Takes one call of the lease at hand, or returns null when there is none; needs no waiting. */
+  takeAtHand(resource: string, id?: number): Ticket | null {
+    const holdings = this.#holdings.get(resource);
+    if (holdings === undefined) return null;
+    const now = this.#vault.now();
+    for (const holding of holdings) {
+      if (holding.left <= 0 || now >= holding.endsAt || (id !== undefined && holding.id !== id)) continue;
+      holding.left--;
+      holding.inFlight++;
+      return { id: holding.id, token: holding.secret, resource, holding };
+    }
+    return null;
+  }
+
+  /**
+   * A call was answered, with numbers or without.
+   *
+   * @param ticket The call.
+   * @param report What GitHub said remains; null when it did not.
+   * @param isFree Whether the call cost nothing, as a 304.
+   * @param isSuccess Whether it ends a row of refusals.
+   */
+  answered(
+    ticket: Ticket,
+    report: CompleteReport | null,
+    { isFree, isSuccess }: { isFree: boolean; isSuccess: boolean },
+  ): void {
+    const holding = ticket.holding as Holding;
+    holding.inFlight--;
+    if (isFree && report !== null) this.#refund(holding);
+    const forgive = isSuccess && holding.strikes > 0;
+    if (forgive) holding.strikes = 0;
+    if (report === null) return;
+    const isMine = report.resource === holding.resource;
+    if (isMine) this.#trim(holding, report);
+    if (isMine) holding.said = narrower(holding.said, report);
+    if (!forgive && isMine && !bringsNews(report, holding.known)) return;
+    this.#note(holding.id, report, forgive);
+    if (isMine) holding.known = afterMerge(holding.known, report);
+  }
+
+  /** A call was not answered at all: GitHub may have counted it. */
+  failed(ticket: Ticket): void {
+    (ticket.holding as Holding).inFlight--;
+  }
+
+  /** A token must not be used any more: its leases end here, and what is left of them is not given back. */
+  drop(ticket: Ticket): void {
+    (ticket.holding as Holding).inFlight--;
+    for (const [resource, holdings] of this.#holdings) {
+      this.#holdings.set(resource, holdings.filter(({ id }) => id !== ticket.id));
+    }
+  }
+
+  /** Gives everything back and reports what has not been. */
+  async close(): Promise<void> {
+    for (const [resource, holdings] of this.#holdings) {
+      for (const holding of holdings) this.#end(holding);
+      this.#holdings.delete(resource);
+    }
+    if (this.#reports.size === 0 && this.#unused.length === 0) return;
+    const { store } = await this.#vault.unlock();
+    await store.exchange({ ...this.#luggage(Infinity), wanted: null });
+  }
+
+  #refill(resource: string, id: number | undefined): Promise<boolean> {
+    const key = id === undefined ? resource : `${resource} ${id}`;
+    const underWay = this.#refills.get(key);
+    if (underWay !== undefined) return underWay;
+    const refill = this.#claim(resource, id).finally(() => this.#refills.delete(key));
+    this.#refills.set(key, refill);
+    return refill;
+  }
+
+  async #claim(resource: string, id: number | undefined): Promise<boolean> {
+    const { store, config } = await this.#vault.unlock();
+    if (config.TOKEN_POOL_DISABLED) return false;
+    const seen = new Set<number>();
+    while (seen.size < CLAIMS_AT_MOST) {
+      this.#sweep(resource);
+      const luggage = this.#luggage(REPORTS_AT_MOST);
+      const wanted = { resource, most: this.#size(resource), ...(id === undefined ? {} : { id }) };
+      let lease: Lease | null;
+      try {
+        lease = await store.exchange({ ...luggage, wanted });
+      } catch (error) {
+        // What was unused may have been given back already; to do so twice would give away the donor's own.
+        for (const { id, report, forgive } of luggage.reports) this.#note(id, report, forgive);
+        throw error;
+      }
+      if (lease === null || seen.has(lease.id)) return false;
+      seen.add(lease.id);
+      const secret = await this.#vault.openText(lease.token, "token", lease.githubUserId);
+      if (secret !== null) {
+        this.#hold(lease, secret);
+        return true;
+      }
+      await this.#vault.recheckKey();
+    }
+    return false;
+  }
+
+  #hold(lease: Lease, secret: string): void {
+    const { limit, remaining, resetAt, granted, resource } = lease;
+    const holding: Holding = {
+      ...lease,
+      secret,
+      left: granted,
+      inFlight: 0,
+      endsAt: this.#vault.now() + LEASE_MS,
+      said: null,
+      known: { limit, remaining, resetAt },
+    };
+    this.#holdings.set(resource, [...this.#holdings.get(resource) ?? [], holding]);
+  }
+
+  /** Ends the leases of a resource that are used up or too old. */
+  #sweep(resource: string): void {
+    const now = this.#vault.now();
+    const [ended, kept]: [Holding[], Holding[]] = [[], []];
+    for (const holding of this.#holdings.get(resource) ?? []) {
+      (holding.left <= 0 || now >= holding.endsAt ? ended : kept).push(holding);
+    }
+    this.#holdings.set(resource, kept);
+    for (const holding of ended) this.#end(holding);
+  }
+
+  #end(holding: Holding): void {
+    if (holding.left <= 0) return;
+    const { id, resource, left: calls, windowEnds, said } = holding;
+    const ceiling = said === null ? null : said.remaining - holding.inFlight;
+    this.#unused.push({ id, resource, calls, windowEnds, resetAt: said?.resetAt ?? holding.resetAt, ceiling });
+    holding.left = 0;
+  }
+
+  /** A free call goes back into its lease, or into the pool if the lease has ended meanwhile. */
+  #refund(holding: Holding): void {
+    holding.left++;
+    if (this.#holdings.get(holding.resource)?.includes(holding) !== true) this.#end(holding);
+  }
+
+  #trim(holding: Holding, { remaining, resetAt }: CompleteReport): void {
+    const isOlder = holding.resetAt !== null && resetAt < holding.resetAt - SAME_WINDOW_SECONDS;
+    if (!isOlder) holding.left = Math.min(holding.left, Math.max(0, remaining - holding.floor - holding.inFlight));
+  }
+
+  #note(id: number, report: CompleteReport, forgive: boolean): void {
+    const key = `${id} ${report.resource}`;
+    const noted = this.#reports.get(key);
+    const merged = noted === undefined ? report : merge(noted.report, report);
+    this.#reports.set(key, { id, report: merged, forgive: forgive || noted?.forgive === true });
+  }
+
+  #luggage(most: number): Pick<Exchange, "reports" | "unused"> {
+    const reports = [...this.#reports.entries()].slice(0, most);
+    for (const [key] of reports) this.#reports.delete(key);
+    const unused = this.#unused;
+    this.#unused = [];
+    return { reports: reports.map(([, report]) => report), unused };
+  }
+
+  #noteStart(resource: string): void {
+    const starts = this.#starts.get(resource) ?? [];
+    starts.push(this.#vault.now());
+    if (starts.length > MOST_CALLS) starts.shift();
+    this.#starts.set(resource, starts);
+  }
+
+  #size(resource: string): number {
+    const since = this.#vault.now() - RATE_WINDOW_MS;
+    const recent = (this.#starts.get(resource) ?? []).filter((start) => start > since).length;
+    const most = resource === "search" || resource === "code_search" ? MOST_CALLS_OF_SEARCH : MOST_CALLS;
+    return Math.max(1, Math.min(most, recent));
+  }
+}
+
+/** Of two reports of one token the one that says less remains, or the newer window. */
+function merge(one: CompleteReport, other: CompleteReport): CompleteReport {
+  const newer = other.resetAt - one.resetAt;
+  if (Math.abs(newer) > SAME_WINDOW_SECONDS) return newer > 0 ? other : one;
+  return {
+    ...other,
+    remaining: Math.min(one.remaining, other.remaining),
+    resetAt: Math.max(one.resetAt, other.resetAt),
+  };
+}
+
+function narrower(known: KnownWindow | null, { limit, remaining, resetAt }: CompleteReport): KnownWindow {
+  if (known === null || known.resetAt === null || resetAt > known.resetAt + SAME_WINDOW_SECONDS) {
+    return { limit, remaining, resetAt };
+  }
+  if (resetAt < known.resetAt - SAME_WINDOW_SECONDS) return known;
+  return { limit, remaining: Math.min(known.remaining, remaining), resetAt: Math.max(known.resetAt, resetAt) };
+}
+
+/** What the database will know after a merge; the smaller count, because the lease is charged there already. */
+function afterMerge(known: KnownWindow, { resource, limit, remaining, resetAt }: CompleteReport): KnownWindow {
+  const isSameLimit = (known.limit ?? assumedWindow(resource).calls) === limit;
+  const isSameWindow = known.resetAt === null || resetAt <= known.resetAt + SAME_WINDOW_SECONDS;
+  return {
+    limit,
+    remaining: isSameLimit && isSameWindow ? Math.min(known.remaining, remaining) : remaining,
+    resetAt: Math.max(known.resetAt ?? 0, resetAt),
+  };
+}

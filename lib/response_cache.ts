@@ -1,0 +1,99 @@
+/**
+ * Answers worth asking about again: GitHub's 304 costs nothing, but its ETags depend on the token, so an answer is
+ * remembered with the token that it came by, and asked about with the same. Bounded in bytes, least recently used goes.
+ *
+ * @module
+ */
+
+import { withoutDonorHeaders } from "./request_rules.ts";
+
+/** The size of `cache: true`. */
+export const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
+
+/** One answer takes at most this share of the cache. */
+const LARGEST_SHARE = 0.25;
+
+/** What a 304 says anew of an answer that is the same. */
+const RENEWED_BY_304 = /^(?:x-ratelimit-.*|x-github-request-id|date|cache-control|etag|last-modified|expires)$/;
+
+interface Entry {
+  tokenId: number;
+  etag: string;
+  headers: [string, string][];
+  body: Uint8Array<ArrayBuffer>;
+  url: string;
+}
+
+/** An answer that can be asked about again. */
+export interface Remembered {
+  tokenId: number;
+  etag: string;
+  /** The answer, with what the 304 says anew. */
+  toResponse(notModified: Response): Response;
+}
+
+/** Answers, by request. */
+export class ResponseCache {
+  readonly #bytesAtMost: number;
+  readonly #entries = new Map<string, Entry>();
+  #bytes = 0;
+
+  /**
+   * @param bytesAtMost How much is kept, counting bodies only.
+   * @throws {RangeError} When it is not a positive number.
+   */
+  constructor(bytesAtMost: number) {
+    if (!(bytesAtMost > 0)) throw new RangeError(`Cannot make a cache of this size: current value is ${bytesAtMost}`);
+    this.#bytesAtMost = bytesAtMost;
+  }
+
+  /** The answer to a request, if one is remembered. */
+  find(request: Request): Remembered | null {
+    const key = keyOf(request);
+    const entry = key === null ? undefined : this.#entries.get(key);
+    if (entry === undefined) return null;
+    this.#entries.delete(key!);
+    this.#entries.set(key!, entry); // the most recently used is the last
+    return { tokenId: entry.tokenId, etag: entry.etag, toResponse: (notModified) => revive(entry, notModified) };
+  }
+
+  /** Remembers an answer if it is worth it, and returns one that can still be read. */
+  async keep(request: Request, response: Response, tokenId: number): Promise<Response> {
+    const key = keyOf(request);
+    const etag = response.headers.get("etag");
+    const isText = /\b(?:json|text)\b/.test(response.headers.get("content-type") ?? "");
+    if (key === null || etag === null || response.status !== 200 || !isText) return response;
+    const body = new Uint8Array(await response.arrayBuffer());
+    const entry: Entry = { tokenId, etag, headers: [...response.headers], body, url: response.url };
+    this.#forget(key);
+    if (body.length <= this.#bytesAtMost * LARGEST_SHARE) {
+      this.#entries.set(key, entry);
+      this.#bytes += body.length;
+      for (const oldest of this.#entries.keys()) {
+        if (this.#bytes <= this.#bytesAtMost) break;
+        this.#forget(oldest);
+      }
+    }
+    return revive(entry, response);
+  }
+
+  #forget(key: string): void {
+    this.#bytes -= this.#entries.get(key)?.body.length ?? 0;
+    this.#entries.delete(key);
+  }
+}
+
+/** What makes two requests the same; null = not to be remembered. */
+function keyOf({ method, url, headers, cache }: Request): string | null {
+  const isPlain = !["if-none-match", "if-modified-since", "range"].some((name) => headers.has(name));
+  if (method !== "GET" || !isPlain || cache === "no-store" || cache === "reload") return null;
+  return JSON.stringify([url, headers.get("accept"), headers.get("x-github-api-version")]);
+}
+
+function revive({ headers, body, url }: Entry, latest: Response): Response {
+  const merged = new Headers(headers);
+  for (const [name, value] of latest.headers) if (RENEWED_BY_304.test(name)) merged.set(name, value);
+  const response = withoutDonorHeaders(new Response(body, { status: 200, headers: merged }));
+  Object.defineProperty(response, "url", { value: url });
+  return response;
+}
