@@ -132,14 +132,16 @@ export function parseRateLimitHeaders(headers: Headers): RateLimitInfo {
   };
 }
 
+/** Whatever is given, reading it does not throw: what cannot be read is not there. */
 function readerOf(headers: unknown): (name: string) => string | null {
-  try {
-    const known = headers instanceof Headers ? headers : new Headers(headers as HeadersInit);
-    const read = new Map(known);
-    return (name) => read.get(name) ?? null;
-  } catch {
-    return () => null; // not headers at all: nothing is known
-  }
+  return (name) => {
+    try {
+      const known = headers instanceof Headers ? headers : new Headers(headers as HeadersInit);
+      return known.get(name);
+    } catch {
+      return null;
+    }
+  };
 }
 
 function wholeNumber(text: string | null): number | null {
