@@ -133,7 +133,7 @@ export class DonationFlow {
       }
       if (user === null || user.scopes !== "") {
         // An earlier grant of this app had scopes, or the address was tampered with. The next donation starts clean.
-        await this.#revoke("grant", grant.token);
+        await this.#revokeSurely("grant", "", grant.token);
         return failed("has_scopes");
       }
       return await this.#donate(grant, user, transaction.reserve);
@@ -147,16 +147,18 @@ export class DonationFlow {
     const { vault } = this.#options;
     const githubUserId = String(user.id);
     const lifetimeSeconds = grant.expiresInSeconds;
-    const { replaced, isUpdate } = await vault.deposit({
+    const donation = {
       github_user_id: githubUserId,
       github_username: user.login,
       token: grant.token,
       reserve,
       refresh_token: grant.refreshToken,
       expires_at: lifetimeSeconds === null ? null : vault.now() + lifetimeSeconds * 1000,
-    });
-    if (replaced !== null && !await this.#revoke("token", replaced)) {
-      await this.#revokeLater("token", githubUserId, replaced);
+    };
+    const { replaced, isUpdate } = await vault.deposit(donation, { revokeReplaced: true });
+    // It is queued already; upkeep has to do it only if this fails.
+    if (replaced !== null && await this.#revoke("token", replaced.token)) {
+      await this.#unlessAway(async () => (await vault.store()).unqueueRevocation(githubUserId, replaced.sealed));
     }
     return { kind: "donated", login: user.login, reserve, isUpdate, expires: lifetimeSeconds !== null };
   }
@@ -165,8 +167,7 @@ export class DonationFlow {
   async #withdraw(grant: Grant, user: GitHubUser): Promise<Outcome> {
     const githubUserId = String(user.id);
     const wasDonor = await (await this.#options.vault.store()).withdraw(githubUserId);
-    const isRevoked = await this.#revoke("grant", grant.token);
-    if (!isRevoked) await this.#revokeLater("grant", githubUserId, grant.token);
+    const isRevoked = await this.#revokeSurely("grant", githubUserId, grant.token);
     return { kind: "withdrawn", wasDonor, isRevoked };
   }
 
@@ -179,11 +180,22 @@ export class DonationFlow {
     }
   }
 
-  /** Leaves it to upkeep. If even that fails, what was done for the donor stands, and the donor's own way out is named. */
-  async #revokeLater(what: "token" | "grant", githubUserId: string, token: string): Promise<void> {
+  /** Revokes now, or leaves it to upkeep. Returns whether GitHub has confirmed it. */
+  async #revokeSurely(what: "token" | "grant", githubUserId: string, token: string): Promise<boolean> {
+    const isRevoked = await this.#revoke(what, token);
+    if (!isRevoked) {
+      await this.#unlessAway(async () => {
+        const { store, keyring } = await this.#options.vault.unlock();
+        await store.addRevocation(githubUserId, await keyring.seal(token, { column: "token", githubUserId }), what);
+      });
+    }
+    return isRevoked;
+  }
+
+  /** What is done for good measure: if it fails, what was done for the donor stands, and the page names the way out. */
+  async #unlessAway(work: () => Promise<void>): Promise<void> {
     try {
-      const { store, keyring } = await this.#options.vault.unlock();
-      await store.addRevocation(githubUserId, await keyring.seal(token, { column: "token", githubUserId }), what);
+      await work();
     } catch (error) {
       if (!(error instanceof PoolError)) throw error;
     }

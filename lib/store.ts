@@ -102,6 +102,9 @@ const INCIDENT_TOKENS = 5;
 const INCIDENT_WITHIN_MS = 60_000;
 const SECOND_NOT_FOUND_AFTER_MS = 600_000;
 
+/** A token is refreshed so long before it expires (DESIGN section 6). */
+const REFRESH_AHEAD_MS = 3_600_000;
+
 const DATABASE_CLOCK = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
 const floorOf = (reserve: string, cap: string) => `CAST(ceil(round(${reserve} * ${cap}, 6)) AS INTEGER)`;
@@ -129,9 +132,8 @@ function removal(where: string): string[] {
 function statementsFor(now: string) {
   const due = `id IN (SELECT id FROM token_pool_tokens WHERE suspect_at IS NOT NULL AND refresh_token IS NULL
     AND check_at <= ${now} ORDER BY check_at LIMIT :count)`;
-  const dueRefresh =
-    `id IN (SELECT id FROM token_pool_tokens WHERE refresh_token IS NOT NULL AND refresh_after <= ${now}
-    AND (suspect_at IS NOT NULL OR expires_at <= ${now} + :ahead) LIMIT :count)`;
+  const isDueRefresh = `refresh_token IS NOT NULL AND refresh_after <= ${now}
+    AND (suspect_at IS NOT NULL OR expires_at <= ${now} + ${REFRESH_AHEAD_MS})`;
   const claim = (enough: string) =>
     `UPDATE token_pool_limits SET
       remaining = iif(window_ends <= ${now}, cap, remaining) - :cost,
@@ -202,7 +204,7 @@ function statementsFor(now: string) {
             ELSE min(:remaining, l.remaining + :free)
           END AS remaining
         FROM token_pool_tokens t LEFT JOIN (
-          SELECT *, window_ends = (reset_at + 1) * 1000 AS real FROM token_pool_limits
+          SELECT *, window_ends IS (reset_at + 1) * 1000 AS real FROM token_pool_limits
           WHERE token_id = :id AND resource = :resource
         ) l ON true
         WHERE t.id = :id AND (:reset + 1) * 1000 > ${now}
@@ -253,11 +255,12 @@ function statementsFor(now: string) {
 
     // Taking it locks it for a minute: a refresh token works once, so two processes must not use the same.
     takeExpiring: `UPDATE token_pool_tokens SET refresh_after = ${now} + 60000
-      WHERE ${dueRefresh} RETURNING json_array(id, github_user_id, token, refresh_token)`,
+      WHERE id IN (SELECT id FROM token_pool_tokens WHERE ${isDueRefresh} LIMIT :count)
+      RETURNING json_array(id, github_user_id, token, refresh_token)`,
     replaceToken:
       `UPDATE token_pool_tokens SET token = :token, refresh_token = :refresh_token, expires_at = :expires_at,
         refresh_after = 0, suspect_at = NULL, check_at = NULL, not_found_at = NULL, braked = 0
-      WHERE id = :id AND token = :old`,
+      WHERE id = :id AND token = :old RETURNING id`,
     noteExpiry: `UPDATE token_pool_tokens SET expires_at = :expires_at
       WHERE id = :id AND (expires_at IS NULL OR abs(expires_at - :expires_at) > 60000)`,
 
@@ -279,8 +282,17 @@ function statementsFor(now: string) {
       WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user)`,
     requeueDonation: `UPDATE token_pool_limits SET ready_at = ${readyAt(now, "false")}
       WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user)`,
+    // In the same transaction, so that no crash and no lost answer leaves the old token alive and unknown. The flow has
+    // a minute to revoke it itself.
+    queueReplaced: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
+      SELECT github_user_id, token, 'token', ${now} + 60000 FROM token_pool_tokens
+      WHERE github_user_id = :user AND token <> :token`,
+    // A grant that is still to be revoked would take the new token with it.
+    spareGrant: `UPDATE token_pool_revocations SET kind = 'token' WHERE github_user_id = :user AND kind = 'grant'`,
+    unqueue: `DELETE FROM token_pool_revocations WHERE github_user_id = :user AND token = :token`,
     withdraw: removal("github_user_id = :user"),
     remove: removal("id = :id"),
+    removeToken: removal("id = :id AND token = :token"),
 
     condemn: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
       SELECT github_user_id, token, 'grant', ${now} FROM token_pool_tokens WHERE id = :id`,
@@ -303,7 +315,7 @@ function statementsFor(now: string) {
       'now', ${now},
       'incident', (SELECT count(*) FROM token_pool_tokens WHERE braked = 1),
       'due', (SELECT count(*) FROM token_pool_tokens
-          WHERE suspect_at IS NOT NULL AND refresh_token IS NULL AND check_at <= ${now})
+          WHERE suspect_at IS NOT NULL AND refresh_token IS NULL AND check_at <= ${now} OR ${isDueRefresh})
         + (SELECT count(*) FROM token_pool_revocations WHERE due_at <= ${now}),
       'calls', json_array(${CALLS_EVER}, ${CALLS_EVER} - (SELECT calls FROM token_pool_hours
         WHERE hour > CAST(${now} / 3600000 AS INTEGER) - 24 ORDER BY hour LIMIT 1)),
@@ -610,6 +622,12 @@ export class Store {
     await this.#run(this.#sql.remove.map((sql) => this.#statement(sql, { id })), { durable: true });
   }
 
+  /** Deletes a donation if this is still its token. Returns whether it was. */
+  async removeToken(id: number, token: string): Promise<boolean> {
+    const statements = this.#sql.removeToken.map((sql) => this.#statement(sql, { id, token }));
+    return (await this.#connection.batch(statements, { durable: true })).at(-1)!.length > 0;
+  }
+
   /** Deletes a donation, and notes that its grant is to be revoked at GitHub. */
   async condemn(id: number): Promise<void> {
     const statements = [this.#sql.condemn, ...this.#sql.remove].map((sql) => this.#statement(sql, { id }));
@@ -621,8 +639,16 @@ export class Store {
     await this.#run([this.#statement(this.#sql.noteExpiry, { id, expires_at: expiresAt })]);
   }
 
-  /** Stores a donation, in the place of an earlier one of the same user. Returns its id and what it replaced. */
-  async donate(donation: SealedDonation): Promise<{ id: number; replaced: string | null }> {
+  /**
+   * Stores a donation, in the place of an earlier one of the same user.
+   *
+   * @param options `revokeReplaced`: whether the token that it replaces is to be revoked at GitHub.
+   * @returns Its id, and what it replaced.
+   */
+  async donate(
+    donation: SealedDonation,
+    { revokeReplaced }: { revokeReplaced: boolean },
+  ): Promise<{ id: number; replaced: string | null }> {
     const args = {
       user: donation.githubUserId,
       username: donation.githubUsername,
@@ -631,11 +657,17 @@ export class Store {
       expires_at: donation.expiresAt,
       reserve: donation.reserve,
     };
-    const { replaced, donate, seedDonation, refloor, requeueDonation } = this.#sql;
-    const statements = [replaced, donate, seedDonation, refloor, requeueDonation]
+    const { replaced, donate, spareGrant, seedDonation, refloor, requeueDonation, queueReplaced } = this.#sql;
+    const before = revokeReplaced ? [queueReplaced] : [];
+    const statements = [replaced, ...before, donate, spareGrant, seedDonation, refloor, requeueDonation]
       .map((sql) => this.#statement(sql, args));
-    const [old, inserted] = await this.#connection.batch(statements, { durable: true, repeatable: true });
-    return { id: single<number>(inserted!)!, replaced: single<string>(old!) };
+    const results = await this.#connection.batch(statements, { durable: true, repeatable: true });
+    return { id: single<number>(results[1 + before.length]!)!, replaced: single<string>(results[0]!) };
+  }
+
+  /** A token need not be revoked any more. */
+  async unqueueRevocation(githubUserId: string, token: string): Promise<void> {
+    await this.#run([this.#statement(this.#sql.unqueue, { user: githubUserId, token })]);
   }
 
   /** Deletes the donation of a user. Returns whether there was one. */
@@ -663,22 +695,22 @@ export class Store {
     return results.at(-2)!.length > 0 ? "removed" : "kept";
   }
 
-  /** Takes up to `count` donations whose token expires within `aheadMs`, or has, and locks them for a minute. */
-  async takeExpiring(count: number, aheadMs: number): Promise<(SealedToken & { refreshToken: string })[]> {
-    const rows = await this.#connection.execute(this.#statement(this.#sql.takeExpiring, { count, ahead: aheadMs }));
+  /** Takes up to `count` donations whose token expires within the hour, or has, and locks them for a minute. */
+  async takeExpiring(count: number): Promise<(SealedToken & { refreshToken: string })[]> {
+    const rows = await this.#connection.execute(this.#statement(this.#sql.takeExpiring, { count }));
     return rows.map(json<[number, string, string, string]>)
       .map(([id, githubUserId, token, refreshToken]) => ({ id, githubUserId, token, refreshToken }));
   }
 
-  /** Puts a refreshed token in the place of the one it was made from. */
+  /** Puts a refreshed token in the place of the one it was made from. Returns whether that was still there. */
   async replaceToken(
     id: number,
     old: string,
     renewed: Pick<SealedDonation, "token" | "refreshToken" | "expiresAt">,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const args = { id, old, token: renewed.token, refresh_token: renewed.refreshToken, expires_at: renewed.expiresAt };
     const statements = [this.#sql.replaceToken, this.#sql.requeue].map((sql) => this.#statement(sql, args));
-    await this.#run(statements, { durable: true });
+    return (await this.#connection.batch(statements, { durable: true }))[0]!.length > 0;
   }
 
   /** Notes that a token, or all tokens of its user, are to be revoked at GitHub. */

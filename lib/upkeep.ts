@@ -21,9 +21,6 @@ import type { Vault } from "./vault.ts";
 /** So much is taken in a round, to stay within the time that a request has. */
 const ROUND_AT_MOST = 20;
 
-/** A token is refreshed so long before it expires (DESIGN section 6). */
-const REFRESH_AHEAD_MS = 3_600_000;
-
 /** What a round has done. */
 export interface UpkeepReport {
   /** Suspects that GitHub knows. */
@@ -77,26 +74,26 @@ async function confirmSuspects({ vault, github }: UpkeepOptions, report: UpkeepR
 
 async function refreshExpiring({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {
   const { store, keyring } = await vault.unlock();
-  for (const donation of await store.takeExpiring(ROUND_AT_MOST, REFRESH_AHEAD_MS)) {
+  for (const donation of await store.takeExpiring(ROUND_AT_MOST)) {
     const { id, githubUserId, token: old } = donation;
     const refreshToken = await vault.openText(donation.refreshToken, "refresh_token", githubUserId);
     const answer = refreshToken === null ? null : await unlessAway(github.refresh(refreshToken), null);
     if (answer === null) continue;
     if (answer.kind === "refused") {
       if (answer.error !== "bad_refresh_token") continue; // the app's own trouble is not the donor's
-      await store.remove(id);
-      report.removed++;
+      if (await store.removeToken(id, old)) report.removed++;
       continue;
     }
     const { grant } = answer;
-    await store.replaceToken(id, old, {
+    const isReplaced = await store.replaceToken(id, old, {
       token: await keyring.seal(grant.token, { column: "token", githubUserId }),
       refreshToken: grant.refreshToken === null
         ? null
         : await keyring.seal(grant.refreshToken, { column: "refresh_token", githubUserId }),
       expiresAt: grant.expiresInSeconds === null ? null : vault.now() + grant.expiresInSeconds * 1000,
     });
-    report.refreshed++;
+    if (isReplaced) report.refreshed++;
+    else await unlessAway(github.deleteToken(grant.token), false); // its donor has given another one meanwhile, or left
   }
 }
 

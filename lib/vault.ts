@@ -164,11 +164,15 @@ export class Vault {
   /**
    * Seals and stores a donation, in the place of an earlier one of the same user.
    *
-   * @returns Its id, whether there was an earlier one, and the token that it replaced, opened, if that was another.
+   * @param options `revokeReplaced`: whether the token that it replaces is to be revoked at GitHub.
+   * @returns Its id, whether there was an earlier one, and what it replaced, if that was another token and opens.
    * @throws {TypeError | RangeError} When the donation is not of the right shape.
    * @throws {PoolError} With code `config`, `database` or `wrong_key`; then nothing was stored.
    */
-  async deposit(donation: Donation): Promise<{ id: number; isUpdate: boolean; replaced: string | null }> {
+  async deposit(
+    donation: Donation,
+    { revokeReplaced = false } = {},
+  ): Promise<{ id: number; isUpdate: boolean; replaced: { sealed: string; token: string } | null }> {
     assertDonation(donation);
     const { store, keyring, config } = await this.unlockToSeal();
     const { github_user_id: githubUserId, token } = donation;
@@ -182,9 +186,12 @@ export class Vault {
         : await keyring.seal(refreshToken, { column: "refresh_token", githubUserId }),
       expiresAt: donation.expires_at ?? null,
       reserve: donation.reserve ?? config.TOKEN_POOL_RESERVE,
-    });
+    }, { revokeReplaced });
     const old = replaced === null ? null : await this.openText(replaced, "token", githubUserId);
-    return { id, isUpdate: replaced !== null, replaced: old === token ? null : old };
+    // Donating the same token again must not revoke it.
+    if (old === token && revokeReplaced) await store.unqueueRevocation(githubUserId, replaced!);
+    const other = replaced === null || old === null || old === token ? null : { sealed: replaced, token: old };
+    return { id, isUpdate: replaced !== null, replaced: other };
   }
 
   /** Opens a text from the database, or returns null when no key at hand opens it. */

@@ -252,6 +252,16 @@ scenario("GitHub's window replaces a provisional one, less what was charged in i
   assert.equal(token?.rate_limit_reset_at, clock.seconds + 3600);
 });
 
+scenario(
+  "what was charged in a provisional window counts against a limit that turns out smaller",
+  async ({ pool, clock }) => {
+    const [id] = await donate(pool, 1, { reserve: 0 });
+    await draw(pool, 10);
+    await pool.reportUsage(id!, report(100, 99, clock.seconds + 3600));
+    assert.equal((await pool.getToken())?.rate_limit_remaining, 89);
+  },
+);
+
 scenario("a report whose numbers cannot be true is dropped", async ({ pool, clock }) => {
   const [id] = await donate(pool, 1, { reserve: 0 });
   const reset = clock.seconds + 100;
