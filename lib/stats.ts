@@ -77,7 +77,11 @@ export class Stats {
   async snapshot(): Promise<StatusSnapshot> {
     const age = this.#cached === null ? Infinity : this.#vault.now() - this.#cached.at;
     if (age >= 0 && age < FRESH_SECONDS * 1000) return this.#cached!.snapshot;
-    return await (this.#inFlight ??= this.#query().finally(() => this.#inFlight = null));
+    if (this.#inFlight !== null) return await this.#inFlight;
+    const query = this.#query().finally(() => {
+      if (this.#inFlight === query) this.#inFlight = null; // a change may have started another one
+    });
+    return await (this.#inFlight = query);
   }
 
   /** This process has changed something itself: it shows at once. */

@@ -71,7 +71,7 @@ export const MESSAGES = {
     title: "That token can do too much",
     text:
       "GitHub gave a token with permissions, because you granted this app some before. The pool takes only tokens " +
-      "without any, so this one was revoked. Nothing was stored.",
+      "without any, so GitHub was asked to revoke this one. Nothing was stored.",
     remedy: "Start again: GitHub will ask you anew, and for public data only.",
     link: AGAIN,
   },
@@ -85,16 +85,15 @@ export const MESSAGES = {
   database_away: {
     status: 503,
     title: "The pool cannot store anything now",
-    text: "Its database does not answer. Nothing was stored, and the new token was revoked.",
+    text: "Its database does not answer. Nothing was stored, and GitHub was asked to revoke the new token.",
     remedy: "Try again in a few minutes.",
     link: AGAIN,
   },
   wrong_key: {
     status: 503,
     title: "The pool cannot store anything now",
-    text:
-      "Its encryption key is not the right one, which only its operator can mend. Nothing was stored, and the new " +
-      "token was revoked.",
+    text: "Its encryption key is not the right one, which only its operator can mend. Nothing was stored, and GitHub " +
+      "was asked to revoke the new token.",
     remedy: "Please tell the operator the reference below.",
     link: AGAIN,
   },
@@ -129,8 +128,8 @@ export const MESSAGES = {
   not_found: {
     status: 404,
     title: "There is no such page",
-    text: "Nothing was stored.",
-    remedy: "Go to the start.",
+    text: "The address may be mistyped, or the page may be gone. Nothing was stored.",
+    remedy: "Everything there is can be reached from the first page.",
     link: AGAIN,
   },
   method_not_allowed: {

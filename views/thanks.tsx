@@ -26,13 +26,14 @@ export function thanksPage({ login, reserve, isUpdate, expires, grantUrl }: Than
       <h1>Thank you, {login}</h1>
       <p class="lead" role="status">
         {isUpdate
-          ? "Your donation is updated. The token that it replaces is revoked."
+          ? "Your donation is updated. The token that it replaces is revoked at GitHub."
           : `The pool has ${(5000 - kept).toLocaleString("en")} more calls an hour.`}
       </p>
       <dl>
         <dt>What is kept</dt>
         <dd>
-          Your GitHub user id, your login and your token, encrypted.{" "}
+          Your GitHub user id and login, the share that you keep, when you donated, how many calls were drawn, and your
+          token, which alone is a secret and is encrypted.{" "}
           {expires
             ? "GitHub lets this token expire after some hours; the pool also keeps, encrypted, what it needs to renew it."
             : ""}

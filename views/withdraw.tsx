@@ -43,7 +43,7 @@ export function withdrawnPage({ wasDonor, isRevoked, at, grantUrl }: WithdrawnPr
   return page(
     "Withdrawn",
     <>
-      <h1>{wasDonor ? "Your token is out of the pool" : "You had no token here"}</h1>
+      <h1>{wasDonor ? "Your token is out of the pool" : "There is no token of yours here"}</h1>
       <p class="lead" role="status">
         {wasDonor ? `Deleted at ${at.slice(11, 19)} UTC on ${at.slice(0, 10)}. ` : ""}
         {isRevoked
