@@ -69,7 +69,7 @@ export function landingPage(props: LandingProps): Html {
         API. You lend at your own risk.
       </p>
       <h2>For programs</h2>
-      <pre tabindex={0}>
+      <pre>
         <code>{snippet(props.importUrl ?? "https://esm.town/v/<user>/token-pool@1-main/lib/pool.ts")}</code>
       </pre>
     </>,
@@ -142,7 +142,7 @@ function Terms({ grantUrl }: Pick<LandingProps, "grantUrl">) {
         </dd>
         <dt>How you leave</dt>
         <dd>
-          <a href="/withdraw">Withdraw here</a>{" "}
+          {grantUrl === null ? "Withdraw here" : <a href="/withdraw">Withdraw here</a>}{" "}
           at any time, which deletes what is stored and revokes the token, or revoke it{" "}
           {grantUrl === null ? "in your settings at GitHub" : <a href={grantUrl}>at GitHub</a>}.
         </dd>
@@ -170,7 +170,7 @@ function SetUp({ problems }: Pick<LandingProps, "problems">) {
                   <a href={settingsUrl}>
                     <code>{name}</code>
                   </a>
-                )} {message}
+                )} {withCode(message)}
               </li>
             ))}
           </ul>
@@ -180,15 +180,15 @@ function SetUp({ problems }: Pick<LandingProps, "problems">) {
   );
 }
 
-function snippet(importUrl: string): string {
-  return `import { getToken, syncTokenHealth } from "${importUrl}";
+/** What stands between backticks, as code. */
+function withCode(text: string) {
+  return text.split("`").map((part, index) => index % 2 === 1 ? <code key={index}>{part}</code> : part);
+}
 
-const token = await getToken();
-if (token === null) throw new Error("The pool is exhausted");
-const response = await fetch("https://api.github.com/repos/denoland/deno", {
-  headers: { authorization: \`Bearer \${token.token}\` },
-});
-await syncTokenHealth(token.id, response);`;
+function snippet(importUrl: string): string {
+  return `import { poolFetch } from "${importUrl}";
+
+const response = await poolFetch("/repos/denoland/deno");`;
 }
 
 function format(count: number): string {

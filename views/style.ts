@@ -22,10 +22,11 @@ body {
 }
 header nav { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; align-items: baseline; }
 header nav a { padding: 0.25rem 0; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 2rem 0 0.75rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 2rem 0 0.75rem; text-wrap: balance; }
 h2 { font-size: 1.3rem; line-height: 1.3; margin: 2.25rem 0 0.5rem; }
 a { color: var(--accent); text-underline-offset: 0.15em; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 3px; border-radius: 2px; }
+.panel > h2:first-child { margin-top: 0; }
 dt { font-weight: 600; margin-top: 0.9rem; }
 dd { margin: 0.1rem 0 0; color: var(--soft); }
 .lead { font-size: 1.2rem; color: var(--soft); margin-top: 0; }
@@ -43,7 +44,7 @@ button, .button {
   border: 1px solid transparent; background: var(--accent); color: var(--on-accent); text-decoration: none;
 }
 code, pre { font: 0.9em/1.5 ui-monospace, monospace; background: var(--panel); }
-pre { padding: 0.9rem 1rem; border: 1px solid var(--line); border-radius: 0.5rem; overflow-x: auto; overflow-wrap: normal; }
+pre { padding: 0.9rem 1rem; border: 1px solid var(--line); border-radius: 0.5rem; white-space: pre-wrap; }
 footer { margin-top: 3.5rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft); font-size: 0.95rem; }
 @media (forced-colors: active) { button, .button { border-color: ButtonText; } }
 @media print { header nav, form { display: none; } }
