@@ -67,7 +67,7 @@ const SCHEMA = [
     ready_at INTEGER NOT NULL,            -- the sort key, see above
     turn INTEGER NOT NULL DEFAULT 0,      -- order within one millisecond
     calls INTEGER NOT NULL DEFAULT 0,     -- ever claimed
-    granted INTEGER NOT NULL DEFAULT 0,   -- calls of the latest lease, for its RETURNING only
+    granted INTEGER NOT NULL DEFAULT 0,   -- calls of the latest claim, for its RETURNING only
     PRIMARY KEY (token_id, resource)
   )`,
   // Keep it the only index that begins so: SQLite chose the wrong one of two, ten times slower.
@@ -134,42 +134,34 @@ function statementsFor(now: string) {
     AND check_at <= ${now} ORDER BY check_at LIMIT :count)`;
   const isDueRefresh = `refresh_token IS NOT NULL AND refresh_after <= ${now}
     AND (suspect_at IS NOT NULL OR expires_at <= ${now} + ${REFRESH_AHEAD_MS})`;
-  const claim = (enough: string) =>
-    `UPDATE token_pool_limits SET
-      remaining = iif(window_ends <= ${now}, cap, remaining) - :cost,
-      window_ends = iif(window_ends <= ${now}, ${now} + :window, window_ends),
-      ready_at = iif(iif(window_ends <= ${now}, cap, remaining) - :cost > floor, ${now},
-        iif(window_ends <= ${now}, ${now} + :window, window_ends)),
-      turn = (SELECT coalesce(max(turn), 0) + 1 FROM token_pool_limits WHERE resource = :resource AND ready_at = ${now}),
-      calls = calls + :cost
-    WHERE rowid = (SELECT rowid FROM token_pool_limits WHERE resource = :resource AND ready_at <= ${now} ${enough}
-      ORDER BY ready_at, turn LIMIT 1)
-    RETURNING (SELECT json_array(id, github_user_id, github_username, token, strikes, token_pool_limits.cap, remaining,
-      reset_at, window_ends) FROM token_pool_tokens WHERE id = token_id)`;
-  // A lease takes up to as many calls as are wanted, so it never has to pass by tokens that have fewer.
+  /** What remains at this moment: all of it, if the window has ended. */
   const full = `iif(window_ends <= ${now}, cap, remaining)`;
-  const lease = (whose: string) =>
+  /** The least recently used row that may be used. */
+  const head = (condition: string) =>
+    `rowid = (SELECT rowid FROM token_pool_limits WHERE resource = :resource AND ready_at <= ${now} ${condition}
+      ORDER BY ready_at, turn LIMIT 1)`;
+  const charge = (calls: string, whose: string) =>
     `UPDATE token_pool_limits SET
-      granted = min(:most, ${full} - floor),
-      remaining = max(floor, ${full} - :most),
+      granted = ${calls},
+      remaining = ${full} - ${calls},
       window_ends = iif(window_ends <= ${now}, ${now} + :window, window_ends),
-      ready_at = iif(${full} - :most > floor, ${now}, iif(window_ends <= ${now}, ${now} + :window, window_ends)),
+      ready_at = iif(${full} - ${calls} > floor, ${now}, iif(window_ends <= ${now}, ${now} + :window, window_ends)),
       turn = (SELECT coalesce(max(turn), 0) + 1 FROM token_pool_limits WHERE resource = :resource AND ready_at = ${now}),
-      calls = calls + min(:most, ${full} - floor)
+      calls = calls + ${calls}
     WHERE ${whose}
-    RETURNING (SELECT json_array(id, github_user_id, github_username, token, strikes, token_pool_limits.cap, remaining,
-      reset_at, window_ends, granted, floor) FROM token_pool_tokens WHERE id = token_id)`;
+    RETURNING (SELECT json_array(id, github_user_id, github_username, token, strikes, cap, remaining, reset_at,
+      window_ends, granted, floor) FROM token_pool_tokens WHERE id = token_id)`;
+  // A lease takes up to as many calls as are wanted, so it never has to pass by tokens that have fewer.
+  const upTo = `min(:most, ${full} - floor)`;
   // A wait that doubles with each strike; while the user is benched already, a refusal is no new strike.
   const backoff = `coalesce(:seconds, min(:most, :base * (1 << min(20, max(0, strikes - 1))))) * 1000`;
 
   return {
     // Whoever may be used has at least one call to give, so only a larger cost has to look.
-    claimOne: claim(""),
-    claimMany: claim(`AND iif(window_ends <= ${now}, cap, remaining) - :cost >= floor`),
-
-    lease: lease(`rowid = (SELECT rowid FROM token_pool_limits WHERE resource = :resource AND ready_at <= ${now}
-      ORDER BY ready_at, turn LIMIT 1)`),
-    leaseOf: lease(`token_id = :id AND resource = :resource AND ready_at <= ${now}`),
+    claimOne: charge(":cost", head("")),
+    claimMany: charge(":cost", head(`AND ${full} - :cost >= floor`)),
+    lease: charge(upTo, head("")),
+    leaseOf: charge(upTo, `token_id = :id AND resource = :resource AND ready_at <= ${now}`),
     // Only within the window that they were claimed in, and never above what GitHub has said remains of it.
     giveBack: `UPDATE token_pool_limits SET
         remaining = max(remaining, min(cap, coalesce(:ceiling, cap), remaining + :unused)),
@@ -367,17 +359,17 @@ export interface Claim {
   remaining: number;
   /** Epoch seconds; null while the window is provisional. */
   resetAt: number | null;
+  /** End of the window, epoch milliseconds. */
+  windowEnds: number;
+  /** Calls that were charged. */
+  granted: number;
+  /** The donor's, in calls. */
+  floor: number;
 }
 
 /** Several calls of one token at once, for one process to spend. */
 export interface Lease extends Claim {
   resource: string;
-  /** Calls that were charged. */
-  granted: number;
-  /** The donor's, in calls. */
-  floor: number;
-  /** End of the window that they were charged to, epoch milliseconds. */
-  windowEnds: number;
 }
 
 /** What a process has for the store at once. */
@@ -534,7 +526,7 @@ export class Store {
    * In one round trip: takes in what was reported meanwhile, takes back what was not used, and charges up to `most`
    * calls of the least recently used token, or of the one with this id.
    *
-   * @returns The lease, or null when there is none; also when nothing was wanted.
+   * @returns What was claimed, or null when there is nothing; also when nothing was wanted.
    */
   async exchange(exchange: Exchange): Promise<Lease | null> {
     const reported = new Set(exchange.reports.map(({ report }) => report.resource));
@@ -566,11 +558,8 @@ export class Store {
     const lease = id === undefined
       ? this.#statement(this.#sql.lease, { resource, most, window })
       : this.#statement(this.#sql.leaseOf, { resource, most, window, id });
-    const rows = await this.#afterFirstUse(resource, [...statements, lease]);
-    const claim = claimOf(rows);
-    if (claim === null) return null;
-    const [windowEnds, granted, floor] = json<number[]>(rows[0]!).slice(-3) as [number, number, number];
-    return { ...claim, resource, windowEnds, granted, floor };
+    const claim = claimOf(await this.#afterFirstUse(resource, [...statements, lease]));
+    return claim === null ? null : { ...claim, resource };
   }
 
   /**
@@ -830,21 +819,18 @@ export class Store {
   }
 }
 
+type ClaimRow = [
+  ...[id: number, githubUserId: string, githubUsername: string | null, token: string, strikes: number],
+  ...[cap: number, remaining: number, resetAt: number | null, windowEnds: number, granted: number, floor: number],
+];
+
 function claimOf(rows: unknown[][]): Claim | null {
-  const row = single<[number, string, string | null, string, number, number, number, number | null, number]>(rows);
+  const row = single<ClaimRow>(rows);
   if (row === null) return null;
-  const [id, githubUserId, githubUsername, token, strikes, cap, remaining, resetAt, windowEnds] = row;
-  const isReal = resetAt !== null && windowEnds === (resetAt + 1) * 1000;
-  return {
-    id,
-    githubUserId,
-    githubUsername,
-    token,
-    strikes,
-    limit: resetAt === null ? null : cap,
-    remaining,
-    resetAt: isReal ? resetAt : null,
-  };
+  const [id, githubUserId, githubUsername, token, strikes, cap, remaining, saidReset, windowEnds, granted, floor] = row;
+  const limit = saidReset === null ? null : cap;
+  const resetAt = saidReset !== null && windowEnds === (saidReset + 1) * 1000 ? saidReset : null;
+  return { id, githubUserId, githubUsername, token, strikes, limit, remaining, resetAt, windowEnds, granted, floor };
 }
 
 function json<T>(row: unknown[]): T {
