@@ -15,9 +15,8 @@ import {
   DEFAULT_RESOURCE,
   type KnownWindow,
   type RateLimitInfo,
-  RESET_SLACK_MS,
 } from "./rate_limit.ts";
-import type { Claim, Store } from "./store.ts";
+import type { Claim } from "./store.ts";
 import type { Vault } from "./vault.ts";
 
 /** A token, ready to use, and what the pool knows of it after this hand-out. */
@@ -161,25 +160,20 @@ export class Consumer {
       case "remove":
         return await (verdict.reason === "has_scopes" ? store.condemn(id) : store.remove(id));
       case "bench_user":
+        this.#refusedBefore.add(id);
         await store.holdUser(id, { seconds: verdict.seconds, ...verdict.backoff });
         if (verdict.report !== null) await store.merge(id, verdict.report);
         return;
       case "bench_resource":
+        this.#refusedBefore.add(id);
         return await store.holdResource(id, verdict.resource, { seconds: verdict.seconds, ...verdict.backoff });
       case "exhausted":
-        return await this.#exhaust(store, id, verdict.report);
+        this.#known.delete(`${id} ${verdict.report.resource}`);
+        return await store.exhaust(id, verdict.report);
       case "usage":
         if (verdict.report !== null) return await this.#takeIn(id, verdict.report, verdict);
         if (verdict.isSuccess && this.#refusedBefore.delete(id)) await store.forgiveStrikes(id);
     }
-  }
-
-  /** A refusal whose window has ended already, by our clock, still means: not at this moment. */
-  async #exhaust(store: Store, id: number, report: CompleteReport): Promise<void> {
-    const { resource, resetAt } = report;
-    if ((resetAt + 1) * 1000 > this.#vault.now()) await store.merge(id, report);
-    else await store.holdResource(id, resource, { seconds: RESET_SLACK_MS / 1000, baseSeconds: 1, mostSeconds: 1 });
-    this.#known.delete(`${id} ${resource}`);
   }
 
   async #takeIn(

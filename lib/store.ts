@@ -578,6 +578,18 @@ export class Store {
     this.#seeded.add(resource);
   }
 
+  /** GitHub has refused: until the reset, or for a second from now if that is past by the one clock that counts. */
+  async exhaust(id: number, report: CompleteReport): Promise<void> {
+    const { resource } = report;
+    const second = { id, resource, seconds: RESET_SLACK_MS / 1000, base: 1, most: 1 };
+    await this.#run([
+      ...this.#firstUse(resource),
+      this.#merge(id, report, 0),
+      this.#statement(this.#sql.holdResource, second),
+    ]);
+    this.#seeded.add(resource);
+  }
+
   /** A success after a refusal: the next wait starts small again. */
   async forgiveStrikes(id: number): Promise<void> {
     await this.#run([this.#statement(this.#sql.forgiveStrikes, { id })]);
