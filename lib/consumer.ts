@@ -95,7 +95,7 @@ export class Consumer {
       seen.add(claim.id);
       const token = await this.#vault.openText(claim.token, "token", claim.githubUserId);
       if (token !== null) return this.#handOut(claim, resource, token);
-      await this.#vault.recheckKey();
+      await this.#vault.noteUnreadable(claim);
     }
     return null;
   }

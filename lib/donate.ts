@@ -4,6 +4,9 @@
  *     begin: state, PKCE verifier, purpose → sealed into a cookie; the person goes to GitHub
  *     finish: cookie and state match → exchange → no scope → who is it → store or delete → tell GitHub
  *
+ * Who only wants to look at a donation goes the same way, and the fresh token is revoked as soon as it has told who
+ * that is (lib/donation.ts has the rest).
+ *
  * The cookie is all that is remembered of a person between the two, for ten minutes. Whatever is not clear ends with
  * nothing stored, and with the fresh token revoked.
  *
@@ -27,12 +30,13 @@ export const RESERVES: readonly number[] = [0.25, 0.5, 0.75, 0.9];
 export const SUGGESTED_RESERVE = 0.5;
 
 /** What a person set out to do. */
-export type Purpose = "donate" | "withdraw";
+export type Purpose = "donate" | "withdraw" | "manage";
 
 /** How it ended. */
 export type Outcome =
   | { kind: "donated"; login: string; reserve: number; isUpdate: boolean; expires: boolean }
   | { kind: "withdrawn"; wasDonor: boolean; isRevoked: boolean }
+  | { kind: "identified"; githubUserId: string; login: string; isRevoked: boolean }
   | { kind: "failed"; reason: FailureReason };
 
 /** Why nothing was stored. Each has a page of its own. */
@@ -51,7 +55,7 @@ export type FailureReason =
 const transactionSchema = z.object({
   state: z.string(),
   verifier: z.string(),
-  purpose: z.enum(["donate", "withdraw"]),
+  purpose: z.enum(["donate", "withdraw", "manage"]),
   reserve: z.number().min(0).max(MAX_RESERVE),
   /** Epoch milliseconds. */
   expiresAt: z.number(),
@@ -131,6 +135,9 @@ export class DonationFlow {
       if (transaction.purpose === "withdraw") {
         return await this.#withdraw(grant, user ?? await github.user(grant.token));
       }
+      if (transaction.purpose === "manage") {
+        return await this.#identify(grant, user ?? await github.user(grant.token));
+      }
       if (user === null || user.scopes !== "") {
         // An earlier grant of this app had scopes, or the address was tampered with. The next donation starts clean.
         await this.#revokeSurely("grant", "", grant.token);
@@ -169,6 +176,13 @@ export class DonationFlow {
     const wasDonor = await (await this.#options.vault.store()).withdraw(githubUserId);
     const isRevoked = await this.#revokeSurely("grant", githubUserId, grant.token);
     return { kind: "withdrawn", wasDonor, isRevoked };
+  }
+
+  /** The fresh token has done its work. Never the grant, which would take the donation along. */
+  async #identify(grant: Grant, { id, login }: GitHubUser): Promise<Outcome> {
+    const githubUserId = String(id);
+    const isRevoked = await this.#revokeSurely("token", githubUserId, grant.token);
+    return { kind: "identified", githubUserId, login, isRevoked };
   }
 
   async #revoke(what: "token" | "grant", token: string): Promise<boolean> {

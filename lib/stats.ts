@@ -8,6 +8,7 @@
 import { z } from "npm:zod@4.6.7";
 import { sha256Base64Url } from "./crypto.ts";
 import { PoolError } from "./errors.ts";
+import { type Counters, STATES } from "./metrics.ts";
 import { DEFAULT_RESOURCE, RESET_SLACK_MS } from "./rate_limit.ts";
 import type { PoolFigures } from "./store.ts";
 import type { Vault } from "./vault.ts";
@@ -21,10 +22,18 @@ const count = z.number().int().nonnegative();
 export const statusSchema = z.object({
   schema_version: z.literal(1),
   /** `down` = the database does not answer; the figures are then the last known ones, or zeros. */
-  status: z.enum(["ok", "degraded", "exhausted", "empty", "down"]),
+  status: z.enum(STATES),
   updated_at: z.iso.datetime(),
   /** Donations by state, of `core`. */
-  tokens: z.object({ total: count, healthy: count, exhausted: count, cooling: count, suspended: count }),
+  tokens: z.object({
+    total: count,
+    healthy: count,
+    exhausted: count,
+    cooling: count,
+    suspended: count,
+    /** By their donors. */
+    paused: count,
+  }),
   resources: z.record(
     z.string(),
     z.object({
@@ -44,6 +53,14 @@ export const statusSchema = z.object({
 /** What `/status` answers. */
 export type Status = z.output<typeof statusSchema>;
 
+/** Calls that were drawn, by when; oldest first, without gaps, the last one still under way. In UTC. */
+export interface History {
+  /** The last 24 hours; `at` is when each began, in epoch milliseconds. */
+  hours: { at: number; calls: number }[];
+  /** The last 30 days. */
+  days: { at: number; calls: number }[];
+}
+
 /** The figures, ready to be sent. */
 export interface StatusSnapshot {
   status: Status;
@@ -52,14 +69,26 @@ export interface StatusSnapshot {
   etag: string;
   /** Whether there is something for upkeep to do. */
   isUpkeepDue: boolean;
+  /** Calls an hour that donors lend: the limits of `core` less what stays theirs. */
+  capacity: number;
+  history: History;
+  /** What happened so often; null while the database does not answer. */
+  counters: Counters | null;
 }
 
 const EMPTY: Omit<Status, "status" | "updated_at"> = {
   schema_version: 1,
-  tokens: { total: 0, healthy: 0, exhausted: 0, cooling: 0, suspended: 0 },
+  tokens: { total: 0, healthy: 0, exhausted: 0, cooling: 0, suspended: 0, paused: 0 },
   resources: {},
   calls: { total: 0, last_24h: 0 },
 };
+
+/**
+ * Calls that were leased and not used are given back, so the total can fall a little. A counter must not: to Prometheus
+ * that is a restart, and all calls ever made would be counted as new ones. So this process never shows fewer than it
+ * has shown, unless the fall is larger than any number of leases explains: then it is another database.
+ */
+const GIVEN_BACK_AT_MOST = 10_000;
 
 /** The figures of a pool, cached. */
 export class Stats {
@@ -68,6 +97,8 @@ export class Stats {
   #inFlight: Promise<StatusSnapshot> | null = null;
   /** Counts changes by this process, so that an answer that was under way meanwhile is not kept. */
   #changes = 0;
+  /** The most calls that were shown. */
+  #calls = 0;
 
   constructor(vault: Vault) {
     this.#vault = vault;
@@ -94,24 +125,62 @@ export class Stats {
   async #query(): Promise<StatusSnapshot> {
     const changes = this.#changes;
     const at = this.#vault.now();
-    const { status, due } = await this.#read();
+    const { status, due, capacity, history, counters } = await this.#read();
     const json = JSON.stringify(status);
-    const snapshot = { status, json, etag: `"${await sha256Base64Url(json)}"`, isUpkeepDue: due > 0 };
+    const etag = `"${await sha256Base64Url(json)}"`;
+    const snapshot = { status, json, etag, isUpkeepDue: due > 0, capacity, history, counters };
     if (changes === this.#changes) this.#cached = { snapshot, at };
     return snapshot;
   }
 
-  async #read(): Promise<{ status: Status; due: number }> {
+  async #read(): Promise<Pick<StatusSnapshot, "status" | "capacity" | "history" | "counters"> & { due: number }> {
     try {
       const figures = await (await this.#vault.store()).stats();
-      return { status: statusOf(figures), due: figures.due };
+      const [, , , , shared = 0] = figures.resources.find(([name]) => name === DEFAULT_RESOURCE) ?? [];
+      const { due, calls: [calls] } = figures;
+      this.#calls = calls < this.#calls - GIVEN_BACK_AT_MOST ? calls : Math.max(this.#calls, calls);
+      const counters = { ...figures.counters, calls: this.#calls };
+      return { status: statusOf(figures), due, capacity: shared, history: historyOf(figures), counters };
     } catch (error) {
       if (!(error instanceof PoolError)) throw error;
-      const last = this.#cached?.snapshot.status ?? EMPTY;
+      const { status = EMPTY, capacity = 0, history = { hours: [], days: [] } } = this.#cached?.snapshot ?? {};
       const updatedAt = new Date(this.#vault.now()).toISOString();
-      return { status: { ...last, status: "down", updated_at: updatedAt }, due: 0 };
+      return {
+        status: { ...status, status: "down", updated_at: updatedAt },
+        due: 0,
+        capacity,
+        history,
+        counters: null,
+      };
     }
   }
+}
+
+/** Calls by hour and by day, from the totals as of the beginning of each that had any. */
+function historyOf({ now, calls: [total], hours, days }: PoolFigures): History {
+  return {
+    hours: differences(hours, total, 3_600_000, 24, now),
+    days: differences(days, total, 86_400_000, 30, now),
+  };
+}
+
+function differences(
+  totals: PoolFigures["hours"],
+  total: number,
+  ms: number,
+  count: number,
+  now: number,
+): History["hours"] {
+  // What a period drew is what the next one with a claim began at. Calls that were given back can make it negative.
+  const drawn = new Map(totals.map(([period, calls], index) => [
+    period,
+    Math.max(0, (totals[index + 1]?.[1] ?? total) - calls),
+  ]));
+  const latest = Math.floor(now / ms);
+  return Array.from({ length: count }, (_, index) => {
+    const period = latest - count + 1 + index;
+    return { at: period * ms, calls: drawn.get(period) ?? 0 };
+  });
 }
 
 function statusOf({ now, incident, calls, tokens, resources }: PoolFigures): Status {

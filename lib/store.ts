@@ -19,7 +19,8 @@ import type { CallOptions, Connection, SqlValue, Statement } from "./database.ts
 import { PoolError } from "./errors.ts";
 import { assumedWindow, type CompleteReport, DEFAULT_RESOURCE, RESET_SLACK_MS } from "./rate_limit.ts";
 
-const SCHEMA_VERSION = 1;
+/** 2 added `token_pool_counters`, `token_pool_days` and `token_pool_pauses`; an older library works on with the newer tables. */
+const SCHEMA_VERSION = 2;
 
 const SCHEMA = [
   // schema_version; retired_calls = calls drawn from donations that have left since
@@ -89,6 +90,32 @@ const SCHEMA = [
   // Calls ever drawn, as of the first claim in each hour (epoch ms / 3,600,000) that had one.
   `CREATE TABLE IF NOT EXISTS token_pool_hours (hour INTEGER PRIMARY KEY, calls INTEGER NOT NULL)`,
 
+  // What happened so often, for /metrics; counted from this table's first day, and never down. Each is counted in the
+  // transaction of what it counts, so neither a crash nor a repetition makes them differ. Names:
+  //   donations.new, donations.updated     a donation was stored; updated = its donor had one already
+  //   removed.withdrawn                    its donor took it back
+  //   removed.revoked                      GitHub does not know the token any more
+  //   removed.account_suspended            GitHub has suspended the donor's account
+  //   removed.has_scopes                   the token could do more than read what is public
+  //   removed.refresh_refused              the token expired, and GitHub gave no new one
+  //   decrypt_failures                     a token did not open; by itself, at most once per process, row and text
+  // So the donations there are = donations.new less all of removed, in a pool that began with this table.
+  `CREATE TABLE IF NOT EXISTS token_pool_counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)`,
+
+  // Calls ever drawn from each donation that had any, as of the first claim of each day (epoch ms / 86,400,000, so in
+  // UTC) that had one: what a donor is shown. token_id 0 is nobody's: it tells that the day was opened. Since version 2.
+  `CREATE TABLE IF NOT EXISTS token_pool_days (
+    token_id INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    PRIMARY KEY (token_id, day)
+  ) WITHOUT ROWID`,
+
+  // Donations that their donors have paused. A table of its own, because a column cannot be added twice without an
+  // error, and processes may upgrade at once. While a row is here, each ready_at of the donation lies for ever ahead,
+  // so a claim need not know of it; whatever moves rows must. Since version 2.
+  `CREATE TABLE IF NOT EXISTS token_pool_pauses (token_id INTEGER PRIMARY KEY, paused_at INTEGER NOT NULL)`,
+
   `INSERT OR IGNORE INTO token_pool_meta (key, value) VALUES ('retired_calls', 0)`,
   `INSERT INTO token_pool_meta (key, value) VALUES ('schema_version', ${SCHEMA_VERSION})
     ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)`,
@@ -105,6 +132,12 @@ const SECOND_NOT_FOUND_AFTER_MS = 600_000;
 /** A token is refreshed so long before it expires (DESIGN section 6). */
 const REFRESH_AHEAD_MS = 3_600_000;
 
+const DAY_MS = 86_400_000;
+
+/** A donor is shown the calls of 30 days, today among them; what is older than this is forgotten. */
+const DAYS_SHOWN = 30;
+const DAYS_KEPT = 31;
+
 const DATABASE_CLOCK = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
 const floorOf = (reserve: string, cap: string) => `CAST(ceil(round(${reserve} * ${cap}, 6)) AS INTEGER)`;
@@ -117,13 +150,27 @@ const readyAt = (now: string, suspect: string) =>
 const CALLS_EVER = `(SELECT coalesce(sum(calls), 0) FROM token_pool_limits)
   + (SELECT value FROM token_pool_meta WHERE key = 'retired_calls')`;
 
-/** Deletes donations with all that belongs to them, but for the number of calls they gave. */
-function removal(where: string): string[] {
+/** Counts the rows that a SELECT finds, each by the name in its only column. */
+const count = (rows: string) =>
+  `INSERT INTO token_pool_counters (name, value) SELECT *, 1 FROM (${rows}) WHERE true
+    ON CONFLICT (name) DO UPDATE SET value = value + 1`;
+
+/** Whether a donation is paused, of its id. */
+const isPaused = (id: string) => `EXISTS (SELECT 1 FROM token_pool_pauses p WHERE p.token_id = ${id})`;
+
+/** Whether a donation may not serve at all for now, of columns of `token_pool_tokens`. */
+const IS_BARRED = `(suspect_at IS NOT NULL OR ${isPaused("token_pool_tokens.id")})`;
+
+/** Deletes donations with all that belongs to them, but for the number of calls they gave, and counts why. */
+function removal(where: string, reason: string): string[] {
   const gone = `(SELECT id FROM token_pool_tokens WHERE ${where})`;
   return [
+    count(`SELECT 'removed.${reason}' FROM token_pool_tokens WHERE ${where}`),
     `UPDATE token_pool_meta SET value = value
       + (SELECT coalesce(sum(calls), 0) FROM token_pool_limits WHERE token_id IN ${gone}) WHERE key = 'retired_calls'`,
     `DELETE FROM token_pool_limits WHERE token_id IN ${gone}`,
+    `DELETE FROM token_pool_days WHERE token_id IN ${gone}`,
+    `DELETE FROM token_pool_pauses WHERE token_id IN ${gone}`,
     `DELETE FROM token_pool_tokens WHERE ${where} RETURNING id`,
   ];
 }
@@ -134,6 +181,8 @@ function statementsFor(now: string) {
     AND check_at <= ${now} ORDER BY check_at LIMIT :count)`;
   const isDueRefresh = `refresh_token IS NOT NULL AND refresh_after <= ${now}
     AND (suspect_at IS NOT NULL OR expires_at <= ${now} + ${REFRESH_AHEAD_MS})`;
+  /** Days since 1970, in UTC. */
+  const today = `CAST(${now} / ${DAY_MS} AS INTEGER)`;
   /** What remains at this moment: all of it, if the window has ended. */
   const full = `iif(window_ends <= ${now}, cap, remaining)`;
   /** The least recently used row that may be used. */
@@ -174,19 +223,28 @@ function statementsFor(now: string) {
     openHour: `INSERT OR IGNORE INTO token_pool_hours (hour, calls)
       SELECT CAST(${now} / 3600000 AS INTEGER), ${CALLS_EVER}`,
 
+    // All donations at once, so that a donation without a row is known to have had no calls by then.
+    openDay: `INSERT OR IGNORE INTO token_pool_days (token_id, day, calls)
+      SELECT * FROM (SELECT 0, ${today}, 0
+        UNION ALL SELECT token_id, ${today}, sum(calls) FROM token_pool_limits GROUP BY token_id HAVING sum(calls) > 0)
+      WHERE NOT EXISTS (SELECT 1 FROM token_pool_days WHERE token_id = 0 AND day = ${today})`,
+    forgetDays: `DELETE FROM token_pool_days WHERE day < ${today} - ${DAYS_KEPT}
+      AND EXISTS (SELECT 1 FROM token_pool_days WHERE token_id = 0 AND day < ${today} - ${DAYS_KEPT})`,
+
     registerResource: `INSERT OR IGNORE INTO token_pool_resources (resource, cap) VALUES (:resource, :assumed)`,
     seedResource:
       `INSERT OR IGNORE INTO token_pool_limits (token_id, resource, cap, remaining, floor, held_until, ready_at, turn)
       SELECT id, :resource, :assumed, :assumed, floor, held_until,
-        iif(suspect_at IS NOT NULL OR :assumed <= floor, ${NEVER}, iif(held_until > ${now}, held_until, 0)), id
-      FROM (SELECT *, ${floorOf("reserve", ":assumed")} AS floor FROM token_pool_tokens)`,
+        iif(barred OR :assumed <= floor, ${NEVER}, iif(held_until > ${now}, held_until, 0)), id
+      FROM (SELECT *, ${floorOf("reserve", ":assumed")} AS floor, ${IS_BARRED} AS barred FROM token_pool_tokens)`,
 
     merge: `INSERT INTO token_pool_limits
         (token_id, resource, cap, remaining, floor, reset_at, window_ends, held_until, ready_at)
       SELECT id, :resource, :limit, remaining, floor, reset_at, (reset_at + 1) * 1000, held_until,
-        iif(suspect_at IS NOT NULL OR :limit <= floor, ${NEVER},
+        iif(barred OR :limit <= floor, ${NEVER},
           max(held_until, iif(remaining > floor, min(ready_at, ${now}), (reset_at + 1) * 1000)))
-      FROM (SELECT t.id, t.suspect_at, ${floorOf("t.reserve", ":limit")} AS floor,
+      FROM (SELECT t.id, ${floorOf("t.reserve", ":limit")} AS floor,
+          t.suspect_at IS NOT NULL OR ${isPaused("t.id")} AS barred,
           max(t.held_until, coalesce(l.held_until, 0)) AS held_until, coalesce(l.ready_at, ${now}) AS ready_at,
           CAST(max(:reset, coalesce(l.reset_at, 0)) AS INTEGER) AS reset_at,
           CASE
@@ -239,11 +297,14 @@ function statementsFor(now: string) {
     acquit: `UPDATE token_pool_tokens SET suspect_at = NULL, check_at = NULL, not_found_at = NULL, braked = 0
       WHERE id = :id AND token = :token`,
     requeue: `UPDATE token_pool_limits SET ready_at = ${readyAt(now, "false")}
-      WHERE token_id = (SELECT id FROM token_pool_tokens WHERE id = :id AND suspect_at IS NULL)`,
+      WHERE token_id = (SELECT id FROM token_pool_tokens WHERE id = :id AND NOT ${IS_BARRED})`,
     postponeNotFound: `UPDATE token_pool_tokens SET not_found_at = coalesce(not_found_at, ${now}),
         check_at = coalesce(not_found_at, ${now}) + ${SECOND_NOT_FOUND_AFTER_MS} WHERE id = :id AND token = :token`,
-    removeNotFound: removal(`id = :id AND token = :token AND suspect_at IS NOT NULL
-      AND (braked = 0 OR not_found_at <= ${now} - ${SECOND_NOT_FOUND_AFTER_MS})`),
+    removeNotFound: removal(
+      `id = :id AND token = :token AND suspect_at IS NOT NULL
+      AND (braked = 0 OR not_found_at <= ${now} - ${SECOND_NOT_FOUND_AFTER_MS})`,
+      "revoked",
+    ),
 
     // Taking it locks it for a minute: a refresh token works once, so two processes must not use the same.
     takeExpiring: `UPDATE token_pool_tokens SET refresh_after = ${now} + 60000
@@ -257,6 +318,10 @@ function statementsFor(now: string) {
       WHERE id = :id AND (expires_at IS NULL OR abs(expires_at - :expires_at) > 60000)`,
 
     replaced: `SELECT json_quote(token) FROM token_pool_tokens WHERE github_user_id = :user`,
+    // Before the donation itself. Its ciphertext is like no other, so one that is there already is this one, repeated.
+    countDonation: count(`SELECT iif(EXISTS (SELECT 1 FROM token_pool_tokens WHERE github_user_id = :user),
+        'donations.updated', 'donations.new')
+      WHERE NOT EXISTS (SELECT 1 FROM token_pool_tokens WHERE github_user_id = :user AND token = :token)`),
     donate: `INSERT INTO token_pool_tokens
         (github_user_id, github_username, token, refresh_token, expires_at, reserve, donated_at)
       VALUES (:user, :username, :token, :refresh_token, :expires_at, :reserve, ${now})
@@ -274,6 +339,33 @@ function statementsFor(now: string) {
       WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user)`,
     requeueDonation: `UPDATE token_pool_limits SET ready_at = ${readyAt(now, "false")}
       WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user)`,
+    unpause: `DELETE FROM token_pool_pauses
+      WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user)`,
+
+    setReserve: `UPDATE token_pool_tokens SET reserve = :reserve WHERE github_user_id = :user RETURNING id`,
+    requeueOfUser: `UPDATE token_pool_limits SET ready_at = ${readyAt(now, "false")}
+      WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user AND NOT ${IS_BARRED})`,
+    pause: `INSERT OR IGNORE INTO token_pool_pauses (token_id, paused_at)
+      SELECT id, ${now} FROM token_pool_tokens WHERE github_user_id = :user`,
+    barPaused: `UPDATE token_pool_limits SET ready_at = ${NEVER}
+      WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user)`,
+    // At the end of each queue, also within the millisecond. Only what was paused moves, so it can be repeated.
+    requeuePaused: `UPDATE token_pool_limits SET ready_at = ${readyAt(now, "false")},
+        turn = (SELECT coalesce(max(turn), 0) + 1 FROM token_pool_limits q
+          WHERE q.resource = token_pool_limits.resource AND q.ready_at = ${now})
+      WHERE token_id = (SELECT id FROM token_pool_tokens
+        WHERE github_user_id = :user AND suspect_at IS NULL AND ${isPaused("token_pool_tokens.id")})`,
+    exists: `SELECT id FROM token_pool_tokens WHERE github_user_id = :user`,
+    donation: `SELECT json_object('now', ${now}, 'reserve', reserve, 'donatedAt', donated_at,
+        'suspended', json(iif(suspect_at IS NULL, 'false', 'true')), 'paused', json(iif(${
+      isPaused("t.id")
+    }, 'true', 'false')),
+        'readyAt', ready_at, 'limit', cap, 'floor', floor,
+        'calls', (SELECT sum(calls) FROM token_pool_limits WHERE token_id = t.id),
+        'opened', json((SELECT json_group_array(day) FROM (SELECT day FROM token_pool_days WHERE token_id = 0 ORDER BY day))),
+        'days', json((SELECT json_group_array(json_array(day, calls)) FROM token_pool_days WHERE token_id = t.id)))
+      FROM token_pool_tokens t LEFT JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = '${DEFAULT_RESOURCE}'
+      WHERE github_user_id = :user`,
     // In the same transaction, so that no crash and no lost answer leaves the old token alive and unknown. The flow has
     // a minute to revoke it itself.
     queueReplaced: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
@@ -282,9 +374,12 @@ function statementsFor(now: string) {
     // A grant that is still to be revoked would take the new token with it.
     spareGrant: `UPDATE token_pool_revocations SET kind = 'token' WHERE github_user_id = :user AND kind = 'grant'`,
     unqueue: `DELETE FROM token_pool_revocations WHERE github_user_id = :user AND token = :token`,
-    withdraw: removal("github_user_id = :user"),
-    remove: removal("id = :id"),
-    removeToken: removal("id = :id AND token = :token"),
+    withdraw: removal("github_user_id = :user", "withdrawn"),
+    removeSuspended: removal("id = :id", "account_suspended"),
+    removeScoped: removal("id = :id", "has_scopes"),
+    removeRefused: removal("id = :id AND token = :token", "refresh_refused"),
+
+    countDecryptFailure: count("SELECT 'decrypt_failures'"),
 
     condemn: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
       SELECT github_user_id, token, 'grant', ${now} FROM token_pool_tokens WHERE id = :id`,
@@ -300,7 +395,7 @@ function statementsFor(now: string) {
         min(iif(ready_at > ${now} AND ready_at < ${NEVER}, ready_at, NULL)))
       FROM (SELECT coalesce(floor, ${floorOf("reserve", ":assumed")}) AS floor,
           coalesce(iif(window_ends <= ${now}, cap, remaining), :assumed) AS remaining,
-          coalesce(ready_at, iif(suspect_at IS NULL, t.held_until, ${NEVER})) AS ready_at
+          coalesce(ready_at, iif(suspect_at IS NULL AND NOT ${isPaused("t.id")}, t.held_until, ${NEVER})) AS ready_at
         FROM token_pool_tokens t LEFT JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = :resource)`,
 
     stats: `SELECT json_object(
@@ -308,14 +403,24 @@ function statementsFor(now: string) {
       'incident', (SELECT count(*) FROM token_pool_tokens WHERE braked = 1),
       'due', (SELECT count(*) FROM token_pool_tokens
           WHERE suspect_at IS NOT NULL AND refresh_token IS NULL AND check_at <= ${now} OR ${isDueRefresh})
-        + (SELECT count(*) FROM token_pool_revocations WHERE due_at <= ${now}),
+        + (SELECT count(*) FROM token_pool_revocations WHERE due_at <= ${now})
+        + (SELECT count(*) FROM token_pool_days WHERE token_id = 0 AND day < ${today} - ${DAYS_KEPT}),
       'calls', json_array(${CALLS_EVER}, ${CALLS_EVER} - (SELECT calls FROM token_pool_hours
         WHERE hour > CAST(${now} / 3600000 AS INTEGER) - 24 ORDER BY hour LIMIT 1)),
-      'tokens', json((SELECT json_object('total', count(*), 'suspended', coalesce(sum(suspended), 0),
-          'cooling', coalesce(sum(NOT suspended AND cooling), 0),
-          'exhausted', coalesce(sum(NOT suspended AND NOT cooling AND ready_at > ${now}), 0),
-          'healthy', coalesce(sum(ready_at <= ${now}), 0))
-        FROM (SELECT suspect_at IS NOT NULL AS suspended, max(t.held_until, coalesce(l.held_until, 0)) > ${now} AS cooling,
+      'hours', json((SELECT json_group_array(json_array(hour, calls)) FROM (SELECT hour, calls FROM token_pool_hours
+        WHERE hour > CAST(${now} / 3600000 AS INTEGER) - 24 ORDER BY hour))),
+      'days', json((SELECT json_group_array(json_array(day, calls)) FROM (
+        SELECT hour / 24 AS day, min(calls) AS calls FROM token_pool_hours
+        WHERE hour >= (CAST(${now} / 86400000 AS INTEGER) - 29) * 24 GROUP BY day ORDER BY day))),
+      'counters', json((SELECT json_group_object(name, value) FROM token_pool_counters)),
+      'tokens', json((SELECT json_object('total', count(*), 'paused', coalesce(sum(paused), 0),
+          'suspended', coalesce(sum(NOT paused AND suspended), 0),
+          'cooling', coalesce(sum(NOT paused AND NOT suspended AND cooling), 0),
+          'exhausted', coalesce(sum(NOT paused AND NOT suspended AND NOT cooling AND ready_at > ${now}), 0),
+          'healthy', coalesce(sum(NOT paused AND ready_at <= ${now}), 0))
+        FROM (SELECT ${
+      isPaused("t.id")
+    } AS paused, suspect_at IS NOT NULL AS suspended, max(t.held_until, coalesce(l.held_until, 0)) > ${now} AS cooling,
             coalesce(ready_at, iif(suspect_at IS NULL, t.held_until, ${NEVER})) AS ready_at
           FROM token_pool_tokens t
           LEFT JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = '${DEFAULT_RESOURCE}'))),
@@ -325,10 +430,11 @@ function statementsFor(now: string) {
             coalesce(sum(iif(ready_at <= ${now}, max(0, iif(window_ends <= ${now}, l.cap, remaining) - floor), 0)), 0) AS usable,
             coalesce(sum(max(0, l.cap - floor)), 0) AS shared, min(iif(window_ends > ${now}, window_ends, NULL)) AS resets
           FROM token_pool_resources r LEFT JOIN token_pool_limits l ON l.resource = r.resource
+            AND NOT ${isPaused("l.token_id")}
           GROUP BY r.resource ORDER BY r.resource))))`,
 
     list: `SELECT json_object('id', t.id, 'login', github_username, 'donated_at', donated_at, 'reserve', reserve,
-        'state', CASE WHEN suspect_at IS NOT NULL THEN 'suspended'
+        'state', CASE WHEN ${isPaused("t.id")} THEN 'paused' WHEN suspect_at IS NOT NULL THEN 'suspended'
           WHEN max(t.held_until, l.held_until) > ${now} THEN 'cooling' WHEN ready_at > ${now} THEN 'exhausted'
           ELSE 'healthy' END,
         'limit', cap, 'remaining', iif(window_ends <= ${now}, cap, remaining), 'floor', floor,
@@ -426,7 +532,7 @@ export interface ListedDonation {
   /** Epoch milliseconds. */
   donated_at: number;
   reserve: number;
-  state: "healthy" | "exhausted" | "cooling" | "suspended";
+  state: "healthy" | "exhausted" | "cooling" | "suspended" | "paused";
   /** Of `core`, as the next three. */
   limit: number;
   remaining: number;
@@ -437,13 +543,55 @@ export interface ListedDonation {
   kid: string;
 }
 
+/** A donation, as its donor sees it; no token among it. */
+export interface OwnDonation {
+  /** As the database's clock has it, epoch milliseconds. */
+  now: number;
+  /** Epoch milliseconds. */
+  donatedAt: number;
+  reserve: number;
+  /** Of `core`, as the next three. `resting` until `restsUntil`; `unused` when the reserve leaves nothing to draw. */
+  state: "serving" | "resting" | "unused" | "suspended" | "paused";
+  /** Epoch milliseconds; null unless it is resting. */
+  restsUntil: number | null;
+  limit: number;
+  /** Calls of a window that are never drawn. */
+  floor: number;
+  /** Calls drawn, of all resources: ever, since midnight UTC, and in 30 days, today among them. */
+  calls: { total: number; today: number; last30Days: number };
+  /**
+   * The day on which a call was drawn last, epoch milliseconds of its midnight UTC: that is all that is known, because
+   * the moment is not stored. Null = not in the days that are counted.
+   */
+  lastUsedOn: number | null;
+}
+
+interface OwnDonationRow extends Pick<OwnDonation, "now" | "donatedAt" | "reserve"> {
+  suspended: boolean;
+  paused: boolean;
+  readyAt: number | null;
+  limit: number | null;
+  floor: number | null;
+  calls: number | null;
+  /** Days with a claim of anybody, in order. */
+  opened: number[];
+  /** Calls ever drawn as of the first claim of a day; a day that is missing had none before it. */
+  days: [day: number, calls: number][];
+}
+
 /** What the aggregate query returns. */
 export interface PoolFigures {
   now: number;
   incident: number;
   due: number;
   calls: [total: number, last24Hours: number | null];
-  tokens: { total: number; healthy: number; exhausted: number; cooling: number; suspended: number };
+  /** By name, see `token_pool_counters`; what has not happened yet is absent. */
+  counters: Record<string, number>;
+  /** Calls ever drawn, as of the first claim in each of the last 24 hours (epoch hours) that had one, in order. */
+  hours: [hour: number, calls: number][];
+  /** The same of each of the last 30 days (epoch days). */
+  days: [day: number, calls: number][];
+  tokens: { total: number; healthy: number; exhausted: number; cooling: number; suspended: number; paused: number };
   resources: [
     resource: string,
     cap: number,
@@ -618,20 +766,20 @@ export class Store {
     await this.#run([noteSuspicion, suspect, bar, brake, forgetSuspicions].map((sql) => this.#statement(sql, { id })));
   }
 
-  /** Deletes a donation. */
+  /** Deletes a donation whose account GitHub has suspended. */
   async remove(id: number): Promise<void> {
-    await this.#run(this.#sql.remove.map((sql) => this.#statement(sql, { id })), { durable: true });
+    await this.#run(this.#sql.removeSuspended.map((sql) => this.#statement(sql, { id })), { durable: true });
   }
 
-  /** Deletes a donation if this is still its token. Returns whether it was. */
+  /** Deletes a donation that GitHub refuses to refresh, if this is still its token. Returns whether it was. */
   async removeToken(id: number, token: string): Promise<boolean> {
-    const statements = this.#sql.removeToken.map((sql) => this.#statement(sql, { id, token }));
+    const statements = this.#sql.removeRefused.map((sql) => this.#statement(sql, { id, token }));
     return (await this.#connection.batch(statements, { durable: true })).at(-1)!.length > 0;
   }
 
-  /** Deletes a donation, and notes that its grant is to be revoked at GitHub. */
+  /** Deletes a donation whose token has scopes, and notes that its grant is to be revoked at GitHub. */
   async condemn(id: number): Promise<void> {
-    const statements = [this.#sql.condemn, ...this.#sql.remove].map((sql) => this.#statement(sql, { id }));
+    const statements = [this.#sql.condemn, ...this.#sql.removeScoped].map((sql) => this.#statement(sql, { id }));
     await this.#run(statements, { durable: true });
   }
 
@@ -658,9 +806,10 @@ export class Store {
       expires_at: donation.expiresAt,
       reserve: donation.reserve,
     };
-    const { replaced, donate, spareGrant, seedDonation, refloor, requeueDonation, queueReplaced } = this.#sql;
-    const before = revokeReplaced ? [queueReplaced] : [];
-    const statements = [replaced, ...before, donate, spareGrant, seedDonation, refloor, requeueDonation]
+    const { replaced, countDonation, queueReplaced, donate, spareGrant, unpause, ...rest } = this.#sql;
+    const { seedDonation, refloor, requeueDonation } = rest;
+    const before = revokeReplaced ? [countDonation, queueReplaced] : [countDonation];
+    const statements = [replaced, ...before, donate, spareGrant, unpause, seedDonation, refloor, requeueDonation]
       .map((sql) => this.#statement(sql, args));
     const results = await this.#connection.batch(statements, { durable: true, repeatable: true });
     return { id: single<number>(results[1 + before.length]!)!, replaced: single<string>(results[0]!) };
@@ -675,6 +824,38 @@ export class Store {
   async withdraw(githubUserId: string): Promise<boolean> {
     const statements = this.#sql.withdraw.map((sql) => this.#statement(sql, { user: githubUserId }));
     return (await this.#connection.batch(statements, { durable: true, repeatable: true })).at(-1)!.length > 0;
+  }
+
+  /** The donation of a user, or null when there is none. */
+  async donationOf(githubUserId: string): Promise<OwnDonation | null> {
+    const statement = this.#statement(this.#sql.donation, { user: githubUserId });
+    const row = single<OwnDonationRow>(await this.#connection.execute(statement, { repeatable: true }));
+    return row === null ? null : ownDonation(row);
+  }
+
+  /** Changes what stays the donor's, and with it the place in the queue. Returns whether there is a donation. */
+  async setReserve(githubUserId: string, reserve: number): Promise<boolean> {
+    const { setReserve, refloor, requeueOfUser } = this.#sql;
+    const statements = [setReserve, refloor, requeueOfUser]
+      .map((sql) => this.#statement(sql, { user: githubUserId, reserve }));
+    return (await this.#connection.batch(statements, { durable: true, repeatable: true }))[0]!.length > 0;
+  }
+
+  /** Takes a donation out of rotation, for every process, until its donor says otherwise. Returns whether there is one. */
+  async pause(githubUserId: string): Promise<boolean> {
+    const { exists, pause, barPaused } = this.#sql;
+    return await this.#ofUser(githubUserId, [exists, pause, barPaused]);
+  }
+
+  /** Puts a paused donation back, at the end of the queue. Returns whether there is one. */
+  async resume(githubUserId: string): Promise<boolean> {
+    const { exists, requeuePaused, unpause } = this.#sql;
+    return await this.#ofUser(githubUserId, [exists, requeuePaused, unpause]);
+  }
+
+  /** Forgets the daily counts that nobody is shown any more. */
+  async forgetDays(): Promise<void> {
+    await this.#run([this.#statement(this.#sql.forgetDays)]);
   }
 
   /** Takes up to `count` suspects that GitHub is to be asked about now. */
@@ -737,6 +918,11 @@ export class Store {
     const rows = await this.#connection.execute(statement, { repeatable: true });
     const [tokens, usable, nextAt] = single<[number, number, number | null]>(rows)!;
     return { tokens, usable, nextAt };
+  }
+
+  /** A token did not open. */
+  async countDecryptFailure(): Promise<void> {
+    await this.#run([this.#statement(this.#sql.countDecryptFailure)]);
   }
 
   /** The figures of the dashboard, in one query. */
@@ -808,7 +994,8 @@ export class Store {
   async #afterFirstUse(resource: string, statements: Statement[]): Promise<unknown[][]> {
     const first = this.#firstUse(resource);
     const hour = Math.floor((this.#clock ?? Date.now)() / 3_600_000);
-    if (hour !== this.#hour) first.push(this.#statement(this.#sql.openHour));
+    // The day with every hour: should this clock and the database's disagree at midnight, it is made good soon after.
+    if (hour !== this.#hour) first.push(...[this.#sql.openHour, this.#sql.openDay].map((sql) => this.#statement(sql)));
     const all = [...first, ...statements];
     const rows = all.length === 1
       ? await this.#connection.execute(all[0]!)
@@ -816,6 +1003,12 @@ export class Store {
     this.#seeded.add(resource);
     this.#hour = hour;
     return rows;
+  }
+
+  /** Runs statements on the donation of a user. Returns whether the first found it. */
+  async #ofUser(githubUserId: string, sql: string[]): Promise<boolean> {
+    const statements = sql.map((text) => this.#statement(text, { user: githubUserId }));
+    return (await this.#connection.batch(statements, { durable: true, repeatable: true }))[0]!.length > 0;
   }
 
   async #run(statements: Statement[], options?: CallOptions): Promise<void> {
@@ -843,6 +1036,41 @@ function claimOf(rows: unknown[][]): Claim | null {
   const limit = saidReset === null ? null : cap;
   const resetAt = saidReset !== null && windowEnds === (saidReset + 1) * 1000 ? saidReset : null;
   return { id, githubUserId, githubUsername, token, strikes, limit, remaining, resetAt, windowEnds, granted, floor };
+}
+
+function ownDonation({ now, donatedAt, reserve, suspended, paused, ...row }: OwnDonationRow): OwnDonation {
+  const { readyAt, limit, floor, calls: total, opened } = row;
+  const before = new Map(row.days);
+  const calls = total ?? 0;
+  // What was drawn on a day = what had been at the next one that had a claim, less what had been at this one.
+  const drawn = opened.map((day, index) => {
+    const after = index + 1 < opened.length ? before.get(opened[index + 1]!) ?? 0 : calls;
+    return { day, calls: Math.max(0, after - (before.get(day) ?? 0)) }; // fewer, if unused calls were given back
+  });
+  const today = Math.floor(now / DAY_MS);
+  const since = (first: number) => drawn.filter(({ day }) => day >= first).reduce((sum, { calls }) => sum + calls, 0);
+  const last = drawn.findLast(({ calls }) => calls > 0);
+  const isResting = readyAt !== null && readyAt > now;
+  const state = paused
+    ? "paused"
+    : suspended
+    ? "suspended"
+    : !isResting
+    ? "serving"
+    : readyAt < NEVER
+    ? "resting"
+    : "unused";
+  return {
+    now,
+    donatedAt,
+    reserve,
+    state,
+    restsUntil: state === "resting" ? readyAt : null,
+    limit: limit ?? 0,
+    floor: floor ?? 0,
+    calls: { total: calls, today: since(today), last30Days: since(today - DAYS_SHOWN + 1) },
+    lastUsedOn: last === undefined ? null : last.day * DAY_MS,
+  };
 }
 
 function json<T>(row: unknown[]): T {

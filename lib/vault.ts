@@ -54,6 +54,9 @@ const CANARY_PLACE = { column: "canary", githubUserId: "" };
 /** So many opened texts are kept in memory, by what they were sealed as. */
 const OPENED_AT_MOST = 1000;
 
+/** So many tokens that did not open are counted by one process; a pool with more has another trouble than counting. */
+const UNREADABLE_AT_MOST = 1000;
+
 /** GitHub told integrators to allow for 255 characters and has issued tokens of 520: a bound, not a format. */
 const TOKEN_PATTERN = /^[\x21-\x7e]{1,2048}$/;
 const USER_ID_PATTERN = /^[\x21-\x7e]{1,64}$/;
@@ -85,6 +88,8 @@ export class Vault {
   #unlocked: Unlocked | null = null;
   #keys: { texts: string; keyring: Promise<Keyring> } | null = null;
   readonly #openedTexts = new Map<string, string>();
+  /** Tokens that did not open and were counted, by row and sealed text. */
+  readonly #unreadable = new Set<string>();
 
   /** @throws {RangeError} When the reserve is not between 0 and 0.95. */
   constructor(options: VaultOptions) {
@@ -212,6 +217,22 @@ export class Vault {
   async recheckKey(): Promise<void> {
     const { store, keyring } = await this.unlock();
     await assertRightKey(keyring, await store.open());
+  }
+
+  /**
+   * A text did not open: throws if that is because the pool has got another key since. Else it is one bad row, which is
+   * counted once, and only as far as the database lets that be done: the caller goes on to the next one anyway.
+   */
+  async noteUnreadable({ id, token: sealed }: { id: number; token: string }): Promise<void> {
+    await this.recheckKey();
+    const name = `${id} ${sealed}`;
+    if (this.#unreadable.has(name) || this.#unreadable.size >= UNREADABLE_AT_MOST) return;
+    this.#unreadable.add(name);
+    try {
+      await (await this.store()).countDecryptFailure();
+    } catch (error) {
+      if (!(error instanceof PoolError)) throw error;
+    }
   }
 
   /** Closes the database, if it was opened here. */
