@@ -5,13 +5,15 @@
  * | path | flow |
  * |---|---|
  * | `/` `/auth` `/callback` `/thanks` `/withdraw` | contributor: lib/donate.ts |
- * | `/status` `/healthz` | dashboard: lib/stats.ts |
+ * | `/donation` | the same: lib/donation.ts |
+ * | `/status` `/metrics` `/badge.json` `/healthz` | dashboard: lib/stats.ts |
  *
  * @module
  */
 
-import { type Context, Hono } from "npm:hono@4.13.19";
+import { type Context, Hono, type MiddlewareHandler } from "npm:hono@4.13.19";
 import { deleteCookie, getCookie, setCookie } from "npm:hono@4.13.19/cookie";
+import { bodyLimit } from "npm:hono@4.13.19/body-limit";
 import { etag } from "npm:hono@4.13.19/etag";
 import { secureHeaders } from "npm:hono@4.13.19/secure-headers";
 import {
@@ -22,13 +24,18 @@ import {
   SUGGESTED_RESERVE,
   TRANSACTION_SECONDS,
 } from "./lib/donate.ts";
+import { type Change, DonorView, type Identity, IDENTITY_SECONDS, understandChange } from "./lib/donation.ts";
 import { PoolError } from "./lib/errors.ts";
+import { badgeOf, METRICS_TYPES, metricsFormat, renderMetrics } from "./lib/metrics.ts";
+import { isLocalAddress, RateGuard, type RateGuardOptions } from "./lib/rate_guard.ts";
 import { openGitHub, openVault, REQUIRED, type ServiceOptions } from "./lib/service.ts";
 import { checkHealth, FRESH_SECONDS, Stats, type StatusSnapshot } from "./lib/stats.ts";
 import { runUpkeep } from "./lib/upkeep.ts";
+import { askDonorPage, donationPage } from "./views/donation.tsx";
 import { landingPage } from "./views/landing.tsx";
 import { FAVICON, type Html } from "./views/layout.tsx";
 import { type MessageName, messagePage, MESSAGES } from "./views/message.tsx";
+import { OG_IMAGE } from "./views/og_image.ts";
 import { STYLESHEET } from "./views/style.ts";
 import { thanksPage, type ThanksProps } from "./views/thanks.tsx";
 import { withdrawnPage, type WithdrawnProps, withdrawPage } from "./views/withdraw.tsx";
@@ -37,9 +44,12 @@ import { withdrawnPage, type WithdrawnProps, withdrawPage } from "./views/withdr
 export interface AppOptions extends ServiceOptions {
   /** Takes one line per failure; no line ever holds a secret. */
   log?: (line: string) => void;
+  /** How many requests may pass to what costs something. */
+  rates?: Omit<RateGuardOptions, "now">;
 }
 
 const TRANSACTION_COOKIE = "token_pool_transaction_";
+const IDENTITY_COOKIE = "token_pool_identity";
 const FLASH_COOKIE = "token_pool_flash";
 const FLASH_PLACE = { column: "flash", githubUserId: "" };
 const FLASH_SECONDS = 300;
@@ -47,7 +57,8 @@ const FLASH_SECONDS = 300;
 /** A page that is shown once, after a redirect has taken the code out of the address bar. */
 type Flash =
   | { page: "thanks"; props: Omit<ThanksProps, "grantUrl"> }
-  | { page: "withdrawn"; props: Omit<WithdrawnProps, "grantUrl"> };
+  | { page: "withdrawn"; props: Omit<WithdrawnProps, "grantUrl"> }
+  | { page: "donation"; done: Change };
 
 /**
  * Makes the app.
@@ -57,6 +68,8 @@ type Flash =
 export function createApp(options: AppOptions = {}): Hono {
   const vault = openVault(options);
   const stats = new Stats(vault);
+  const donors = new DonorView(vault);
+  const guard = new RateGuard({ ...options.rates, now: () => vault.now() });
   const log = options.log ?? console.error;
   const { settings } = vault;
   const github = () => openGitHub(settings, options.fetch);
@@ -99,6 +112,12 @@ export function createApp(options: AppOptions = {}): Hono {
     return text === null ? null : JSON.parse(text) as Flash;
   }
 
+  /** Who has shown at GitHub, in the last ten minutes, who they are. */
+  async function whoIs(c: Context): Promise<Identity | null> {
+    const cookieSettings = cookieOptions(c);
+    return await donors.recall(getCookie(c, IDENTITY_COOKIE, "prefix" in cookieSettings ? "host" : undefined));
+  }
+
   /** The cookie of this callback's transaction; used once, and gone whatever happens next. */
   function takeTransaction(c: Context): string | undefined {
     const cookieSettings = cookieOptions(c);
@@ -115,7 +134,9 @@ export function createApp(options: AppOptions = {}): Hono {
     const reference = crypto.randomUUID().slice(0, 8);
     const { status, ...message } = MESSAGES[name];
     const route = allowed.has(c.req.path) ? c.req.path : "unknown";
-    log(JSON.stringify({ event: "failure", name, status, reference, route, ...describe(error) }));
+    // What is nobody's fault but the operator's own is marked, so that an alert can be set on it.
+    const level = status >= 500 ? "error" : "info";
+    log(JSON.stringify({ event: "failure", level, name, status, reference, route, ...describe(error) }));
     if (status === 502 || status === 503) c.header("Retry-After", "120");
     return c.html(messagePage({ ...message, reference }), status);
   }
@@ -142,6 +163,14 @@ export function createApp(options: AppOptions = {}): Hono {
     c.header("Cache-Control", "no-store");
     await next();
   });
+  /** Lets a request pass, or says when to come again; asks nobody but this process's memory. */
+  const guarded: MiddlewareHandler = async (c, next) => {
+    const wait = await guard.admit(c.req.path, addressOf(c));
+    if (wait === null) return await next();
+    c.header("Retry-After", String(wait));
+    return failure(c, "rate_limited");
+  };
+
   app.use(secureHeaders({
     contentSecurityPolicy: {
       defaultSrc: ["'none'"],
@@ -162,15 +191,18 @@ export function createApp(options: AppOptions = {}): Hono {
 
   app.get("/", async (c) => {
     const { problems, config } = settings.inspect(REQUIRED);
-    const { status, etag: version } = await figures();
-    const key = JSON.stringify([version, problems, config?.TOKEN_POOL_DISABLED, config?.valTownSettingsUrl]);
+    const { status, etag: version, capacity, history } = await figures();
+    const origin = config === null ? null : publicOrigin(c);
+    const key = JSON.stringify([version, problems, config?.TOKEN_POOL_DISABLED, config?.valTownSettingsUrl, origin]);
     if (landing?.key !== key) {
       const html = landingPage({
         figures: {
+          state: status.status,
           healthy: status.tokens.healthy,
           usable: status.resources["core"]?.usable ?? 0,
+          capacity,
           callsLast24h: status.calls.last_24h,
-          isDown: status.status === "down",
+          ...history,
         },
         reserves: RESERVES,
         suggestedReserve: SUGGESTED_RESERVE,
@@ -178,6 +210,7 @@ export function createApp(options: AppOptions = {}): Hono {
         problems: problems.map(({ name, message }) => ({ name, message, settingsUrl: settings.linkTo(name) })),
         isDisabled: config?.TOKEN_POOL_DISABLED ?? false,
         importUrl: config?.importUrl ?? null,
+        origin,
       });
       landing = { key, html };
     }
@@ -185,7 +218,7 @@ export function createApp(options: AppOptions = {}): Hono {
     return c.html(landing.html);
   });
 
-  app.get("/auth", async (c) => {
+  app.get("/auth", guarded, async (c) => {
     if (!isConfigured()) return failure(c, "not_configured");
     if (settings.read().TOKEN_POOL_DISABLED) return failure(c, "disabled");
     const chosen = c.req.query("reserve");
@@ -194,10 +227,16 @@ export function createApp(options: AppOptions = {}): Hono {
     return await sendToGitHub(c, "donate", reserve, 302);
   });
 
-  app.get("/callback", async (c) => {
+  app.get("/callback", guarded, async (c) => {
     if (!isConfigured()) return failure(c, "not_configured");
     const outcome = await flow(c).finish(new URL(c.req.url).searchParams, takeTransaction(c));
     if (outcome.kind === "failed") return failure(c, outcome.reason);
+    if (outcome.kind === "identified") {
+      const sealed = await donors.remember(outcome);
+      setCookie(c, IDENTITY_COOKIE, sealed, { ...cookieOptions(c), maxAge: IDENTITY_SECONDS });
+      return c.redirect("/donation", 303);
+    }
+    if (outcome.kind === "withdrawn") deleteCookie(c, IDENTITY_COOKIE, cookieOptions(c));
     stats.invalidate();
     return await flash(c, ...pageAfter(outcome, vault.now()));
   });
@@ -216,26 +255,85 @@ export function createApp(options: AppOptions = {}): Hono {
     return c.html(withdrawPage({ grantUrl }));
   });
 
-  app.post("/withdraw", async (c) => {
+  app.post("/withdraw", guarded, async (c) => {
     if (!isConfigured()) return failure(c, "not_configured");
     if (isCrossSite(c, publicOrigin(c))) return failure(c, "cross_site");
     return await sendToGitHub(c, "withdraw", 0, 303);
   });
 
-  app.options("/status", (c) => {
-    c.header("Access-Control-Allow-Origin", "*");
-    c.header("Access-Control-Allow-Methods", "GET, HEAD");
-    return c.body(null, 204);
+  app.get("/donation", async (c) => {
+    if (!isConfigured()) return failure(c, "not_configured");
+    const identity = await whoIs(c);
+    if (identity === null) return c.html(askDonorPage());
+    const donation = await donors.look(identity);
+    const content = await takeFlash(c);
+    const done = content?.page === "donation" ? content.done : null;
+    const { login, isRevoked } = identity;
+    const isDisabled = settings.read().TOKEN_POOL_DISABLED;
+    return c.html(
+      donationPage({ login, isRevoked, isDisabled, done, donation, reserves: RESERVES, grantUrl: github().grantUrl }),
+    );
   });
 
-  app.get("/status", etag({ retainedHeaders: RETAINED_BY_304 }), async (c) => {
-    const { status, json, etag: version } = await figures();
+  const shortForm = bodyLimit({ maxSize: 1000, onError: (c) => failure(c, "bad_form") });
+  app.post("/donation", guarded, shortForm, async (c) => {
+    if (!isConfigured()) return failure(c, "not_configured");
+    if (isCrossSite(c, publicOrigin(c))) return failure(c, "cross_site");
+    const form = new URLSearchParams(await c.req.text());
+    if (!form.has("do")) return await sendToGitHub(c, "manage", 0, 303);
+    if (form.get("do") === "forget") {
+      deleteCookie(c, IDENTITY_COOKIE, cookieOptions(c));
+      return c.redirect("/donation", 303);
+    }
+    const understood = understandChange(form);
+    if (understood.kind !== "change") return failure(c, understood.kind);
+    const identity = await whoIs(c);
+    if (identity === null) return failure(c, "unknown_donor");
+    if (!await donors.change(identity, understood)) return c.redirect("/donation", 303); // which says that there is none
+    stats.invalidate();
+    return await flash(c, "/donation", { page: "donation", done: understood.change });
+  });
+
+  for (const path of ["/status", "/badge.json"]) {
+    app.options(path, (c) => {
+      c.header("Access-Control-Allow-Origin", "*");
+      c.header("Access-Control-Allow-Methods", "GET, HEAD");
+      return c.body(null, 204);
+    });
+  }
+
+  /** What any page of any site may show, and any cache may keep. */
+  function letEverybodyRead(c: Context): void {
     c.header("Access-Control-Allow-Origin", "*");
     c.header("Cross-Origin-Resource-Policy", "cross-origin");
     c.header("Cache-Control", `public, max-age=${FRESH_SECONDS}, stale-while-revalidate=60`);
+  }
+
+  app.get("/status", etag({ retainedHeaders: RETAINED_BY_304 }), async (c) => {
+    const { status, json, etag: version } = await figures();
+    letEverybodyRead(c);
     c.header("ETag", version);
     c.header("Content-Type", "application/json; charset=utf-8");
     return c.body(json, status.status === "down" ? 503 : 200);
+  });
+
+  app.get("/badge.json", etag({ retainedHeaders: RETAINED_BY_304 }), async (c) => {
+    const { status } = await figures();
+    letEverybodyRead(c);
+    c.header("Content-Type", "application/json; charset=utf-8");
+    // 200 even when the pool is down: of another answer Shields shows nothing but "inaccessible".
+    return c.body(JSON.stringify(badgeOf(status)));
+  });
+
+  app.get("/metrics", async (c) => {
+    const { status, counters } = await figures();
+    const format = metricsFormat(c.req.header("accept") ?? "");
+    c.header("Vary", "Accept");
+    // Never stale: a scraper gives each sample the time at which it asked.
+    c.header("Cache-Control", `public, max-age=${FRESH_SECONDS}`);
+    c.header("Content-Type", METRICS_TYPES[format]);
+    // 200 even when the database is away: of another answer Prometheus reads nothing, not even that ghpool_up is 0.
+    return c.body(renderMetrics(status, counters, format));
   });
 
   app.get("/healthz", async (c) => {
@@ -247,6 +345,10 @@ export function createApp(options: AppOptions = {}): Hono {
 
   app.get("/style.css", (c) => asset(c, "text/css; charset=utf-8", STYLESHEET));
   app.get("/favicon.svg", (c) => asset(c, "image/svg+xml", FAVICON));
+  app.get("/og.png", (c) => {
+    c.header("Cross-Origin-Resource-Policy", "cross-origin"); // it is shown where the link is shared
+    return asset(c, "image/png", Uint8Array.from(atob(OG_IMAGE), (character) => character.charCodeAt(0)));
+  });
 
   for (const { path, method } of app.routes) {
     if (method !== "ALL") allowed.set(path, (allowed.get(path) ?? new Set()).add(method));
@@ -275,7 +377,10 @@ export function createApp(options: AppOptions = {}): Hono {
 
 const RETAINED_BY_304 = ["access-control-allow-origin", "cache-control", "date", "etag", "vary"];
 
-function pageAfter(outcome: Exclude<Outcome, { kind: "failed" }>, now: number): [path: string, content: Flash] {
+function pageAfter(
+  outcome: Extract<Outcome, { kind: "donated" | "withdrawn" }>,
+  now: number,
+): [path: string, content: Flash] {
   return outcome.kind === "donated"
     ? ["/thanks", { page: "thanks", props: outcome }]
     : ["/withdraw", { page: "withdrawn", props: { ...outcome, at: new Date(now).toISOString() } }];
@@ -292,14 +397,24 @@ function isCrossSite(c: Context, origin: string): boolean {
   return from !== undefined && from !== origin;
 }
 
+/**
+ * Where a request came from, if the server says so and it is no proxy's address: never from a header, which anybody can
+ * write. Val Town does not say.
+ */
+function addressOf(c: Context): string | null {
+  const { remoteAddr } = (c.env ?? {}) as { remoteAddr?: { hostname?: unknown } };
+  const address = remoteAddr?.hostname;
+  return typeof address === "string" && !isLocalAddress(address) ? address : null;
+}
+
 function transactionCookie(state: string): string {
   return TRANSACTION_COOKIE + state.slice(0, 8);
 }
 
-function asset(c: Context, type: string, text: string): Response {
+function asset(c: Context, type: string, body: string | Uint8Array<ArrayBuffer>): Response {
   c.header("Content-Type", type);
   c.header("Cache-Control", "public, max-age=3600");
-  return c.body(text);
+  return c.body(body);
 }
 
 /** What a log line may say of an error: the pool's own words, or where it happened; never a foreign message. */
@@ -314,10 +429,13 @@ function describe(error: unknown): Record<string, string> {
 
 let app: Hono | null = null;
 
-/** The handler: Val Town calls it with each request. */
-export default function handler(request: Request): Response | Promise<Response> {
+/** The handler: Val Town calls it with each request, a server of one's own also says where that came from. */
+export default function handler(
+  request: Request,
+  info?: { remoteAddr: Deno.Addr },
+): Response | Promise<Response> {
   app ??= createApp();
-  return app.fetch(request);
+  return app.fetch(request, { remoteAddr: info?.remoteAddr });
 }
 
 if (import.meta.main) {

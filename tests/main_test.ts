@@ -8,11 +8,26 @@
 import assert from "node:assert/strict";
 import { createApp } from "../main.http.ts";
 import { statusSchema } from "../lib/stats.ts";
+import { messagePage, MESSAGES } from "../views/message.tsx";
 import { donate, environment, KEY, OTHER_KEY, START } from "./support/fixtures.ts";
 import { Browser, parseCookie, type Service, temporaryService } from "./support/service.ts";
 
-const PAGES = ["/", "/auth", "/callback", "/thanks", "/withdraw", "/status", "/healthz", "/style.css", "/favicon.svg"];
-const OAUTH_PAGES = ["/auth", "/callback", "/thanks", "/withdraw"];
+const PAGES = [
+  "/",
+  "/auth",
+  "/callback",
+  "/thanks",
+  "/withdraw",
+  "/donation",
+  "/status",
+  "/metrics",
+  "/badge.json",
+  "/healthz",
+  "/style.css",
+  "/favicon.svg",
+  "/og.png",
+];
+const OAUTH_PAGES = ["/auth", "/callback", "/thanks", "/withdraw", "/donation"];
 const STATS_QUERY = /'incident'/;
 
 /** The whole way of a donor: to GitHub, back, and to the page after. */
@@ -66,6 +81,7 @@ Deno.test("every page answers GET with its status and type", async (t) => {
     "/callback": [400, /^text\/html/],
     "/thanks": [303, null],
     "/withdraw": [200, /^text\/html/],
+    "/donation": [200, /^text\/html/],
     "/status": [200, /^application\/json/],
     "/healthz": [200, /^application\/health\+json/],
     "/style.css": [200, /^text\/css/],
@@ -144,7 +160,7 @@ Deno.test("pages hold no script, no inline style and no third party's resource",
     for (const [, url = ""] of html.matchAll(/<form[^>]*\saction="([^"]*)"/g)) assert.match(url, /^\/\w/);
     assert.match(html, /<html lang="en">/);
     assert.equal(html.match(/<h1>/g)?.length, 1);
-    assert.equal(html.match(/<main>/g)?.length, 1);
+    assert.equal(html.match(/<main id="main">/g)?.length, 1);
   }
 });
 
@@ -165,7 +181,7 @@ Deno.test("only /status and what reads like it lets other origins read", async (
   for (const path of [...PAGES, "/nowhere"]) {
     const { headers } = await service.app.request(path, { headers: { origin: "https://elsewhere.example" } });
     const allowed = headers.get("access-control-allow-origin") ?? "";
-    assert.equal(allowed, path === "/status" ? "*" : "", path);
+    assert.equal(allowed, ["/status", "/badge.json"].includes(path) ? "*" : "", path);
     assert.equal(headers.get("access-control-allow-credentials"), null, path);
   }
 });
@@ -174,7 +190,7 @@ Deno.test("GET / explains the terms and offers the donation", async () => {
   await using service = await temporaryService();
   await donate(service.pool, 2, { reserve: 0.5 });
   const html = await (await service.app.request("/")).text();
-  assert.match(html, /<form action="\/auth" method="get">/);
+  assert.match(html, /<form action="\/auth" method="get" class="[\w ]+">/);
   assert.deepEqual([...html.matchAll(/name="reserve" value="([\d.]+)"/g)].map(([, value]) => value), [
     "0.25",
     "0.5",
@@ -606,7 +622,7 @@ Deno.test("no address redirects to another place than GitHub and this service", 
   const queries = ["return_to", "redirect", "redirect_uri", "next", "url", "state"].map((name) =>
     `?${name}=${encodeURIComponent(evil)}`
   );
-  for (const path of ["/", "/auth", "/callback", "/thanks", "/withdraw"]) {
+  for (const path of ["/", "/auth", "/callback", "/thanks", "/withdraw", "/donation"]) {
     for (const query of queries) {
       const response = await service.app.request(path + query);
       const location = response.headers.get("location") ?? "/";
@@ -647,6 +663,7 @@ Deno.test("another method gets 405 and is told which there are", async () => {
     "/callback": ["GET", "HEAD"],
     "/thanks": ["GET", "HEAD"],
     "/withdraw": ["GET", "HEAD", "POST"],
+    "/donation": ["GET", "HEAD", "POST"],
     "/status": ["GET", "HEAD", "OPTIONS"],
     "/healthz": ["GET", "HEAD"],
   };
@@ -736,6 +753,44 @@ Deno.test("each error page has a reference that the log has too", async () => {
     assert.ok(service.log.some((line) => line.includes(reference)), path);
   }
   for (const line of service.log) assert.doesNotThrow(() => JSON.parse(line), "one JSON object per line");
+});
+
+Deno.test("every error page has a status of an error, a cause, what to do, and says that nothing was stored", () => {
+  const expected: Partial<Record<keyof typeof MESSAGES, number>> = {
+    cancelled: 200,
+    expired: 400,
+    mismatch: 400,
+    code_refused: 400,
+    misconfigured: 500,
+    has_scopes: 403,
+    github_away: 502,
+    rate_limited: 429,
+    database_away: 503,
+    not_found: 404,
+    method_not_allowed: 405,
+  };
+  for (const [name, status] of Object.entries(expected)) {
+    assert.equal(MESSAGES[name as keyof typeof MESSAGES].status, status);
+  }
+  for (const [name, message] of Object.entries(MESSAGES)) {
+    assert.ok(message.status >= 400 || name === "cancelled", name);
+    assert.match(message.text, /\w.*Nothing was stored/s, name);
+    assert.match(message.remedy, /\.$/, name);
+    const html = messagePage({ ...message, reference: "0123abcd" });
+    assert.match(html, /<code>0123abcd<\/code>/, name);
+    assert.ok(html.includes(`href="${message.link.href}"`), name);
+  }
+});
+
+Deno.test("the log tells what only the operator can mend from what happens to anybody", async () => {
+  await using service = await temporaryService();
+  await service.app.request("/callback");
+  service.variables["GITHUB_CLIENT_ID"] = undefined;
+  await service.app.request("/auth");
+  assert.deepEqual(service.log.map((line) => JSON.parse(line)).map(({ level, name }) => [level, name]), [
+    ["info", "expired"],
+    ["error", "not_configured"],
+  ]);
 });
 
 Deno.test("a fault of our own gets a page and a log line, both without what the fault said", async () => {
@@ -911,6 +966,9 @@ Deno.test("nothing that leaves the service holds a secret", async () => {
   const browser = new Browser(spied);
   await donateBy(browser, service);
   await donateBy(browser, service, "bob");
+  const looking = await browser.submit("/donation");
+  await browser.go(service.github.authorize(looking.headers.get("location")!, "ada"));
+  await browser.go("/donation");
   service.github.down = { answer: 502, only: /^DELETE / };
   await donateBy(browser, service); // what it replaces cannot be revoked now, so it is kept, sealed
   for (const path of ["/", "/status", "/healthz", "/withdraw", "/nowhere"]) await browser.go(path);

@@ -27,7 +27,7 @@ Deno.test("snapshot() of an empty pool is empty", async () => {
     schema_version: 1,
     status: "empty",
     updated_at: new Date(START).toISOString(),
-    tokens: { total: 0, healthy: 0, exhausted: 0, cooling: 0, suspended: 0 },
+    tokens: { total: 0, healthy: 0, exhausted: 0, cooling: 0, suspended: 0, paused: 0 },
     resources: { core: { limit: 0, remaining: 0, usable: 0, percent: 0, next_reset_at: null } },
     calls: { total: 0, last_24h: 0 },
   });
@@ -39,7 +39,7 @@ Deno.test("snapshot() of fresh donations is ok, and full", async () => {
   await service.pool.addToken(donation(3, { reserve: 0.5 }));
   const { status, tokens, resources } = await figures(service);
   assert.equal(status, "ok");
-  assert.deepEqual(tokens, { total: 3, healthy: 3, exhausted: 0, cooling: 0, suspended: 0 });
+  assert.deepEqual(tokens, { total: 3, healthy: 3, exhausted: 0, cooling: 0, suspended: 0, paused: 0 });
   const usable = 2 * 3750 + 2500;
   assert.deepEqual(resources, {
     core: { limit: 15_000, remaining: 15_000, usable, percent: 100, next_reset_at: null },
@@ -59,7 +59,7 @@ Deno.test("snapshot() counts donations by state", async () => {
   clock.advance(1000);
   const { status, tokens, resources } = await figures(service);
   assert.equal(status, "ok");
-  assert.deepEqual(tokens, { total: 5, healthy: 2, exhausted: 1, cooling: 1, suspended: 1 });
+  assert.deepEqual(tokens, { total: 5, healthy: 2, exhausted: 1, cooling: 1, suspended: 1, paused: 0 });
   assert.deepEqual(resources["core"], {
     limit: 25_000,
     remaining: 4 * 5000 + 1250,
@@ -83,7 +83,7 @@ Deno.test("snapshot() is exhausted when nothing can be claimed, until the window
   clock.advance(1);
   const { status, tokens, resources } = await figures(service);
   assert.equal(status, "ok");
-  assert.deepEqual(tokens, { total: 2, healthy: 1, exhausted: 0, cooling: 1, suspended: 0 });
+  assert.deepEqual(tokens, { total: 2, healthy: 1, exhausted: 0, cooling: 1, suspended: 0, paused: 0 });
   assert.equal(resources["core"]?.next_reset_at, null, "the window is over");
 });
 
@@ -96,7 +96,7 @@ Deno.test("snapshot() is exhausted when all tokens are suspects, and degraded wh
   await pool.syncTokenHealth(ids[4]!, response(401));
   const { status, tokens } = await figures(service);
   assert.equal(status, "degraded");
-  assert.deepEqual(tokens, { total: 6, healthy: 1, exhausted: 0, cooling: 0, suspended: 5 });
+  assert.deepEqual(tokens, { total: 6, healthy: 1, exhausted: 0, cooling: 0, suspended: 5, paused: 0 });
 
   await using other = await temporaryService();
   const [only] = await donate(other.pool, 1);
@@ -158,6 +158,85 @@ Deno.test("snapshot() counts calls for ever, and those of the last day", async (
   assert.deepEqual(await calls(), { total: 10, last_24h: 0 });
   await draw(pool, 5);
   assert.deepEqual(await calls(), { total: 15, last_24h: 5 });
+});
+
+/** Calls by hour and by day as of now, without the zeros: how long ago, and how many. */
+async function history({ vault }: Service) {
+  const { history: { hours, days }, status } = await new Stats(vault).snapshot();
+  assert.equal(hours.length, 24);
+  assert.equal(days.length, 30);
+  const sum = (points: typeof hours) => points.reduce((total, { calls }) => total + calls, 0);
+  assert.equal(sum(hours), status.calls.last_24h, "the hours add up to what /status says");
+  const [now, DAY] = [vault.now(), 24 * HOUR];
+  for (const [index, { at }] of hours.entries()) assert.equal(at, now - now % HOUR + (index - 23) * HOUR);
+  for (const [index, { at }] of days.entries()) assert.equal(at, now - now % DAY + (index - 29) * DAY);
+  const told = (points: typeof hours) =>
+    points.map(({ calls }, index) => [points.length - 1 - index, calls]).filter(([, calls]) => calls !== 0);
+  return { hours: told(hours), days: told(days) };
+}
+
+Deno.test("snapshot() tells the calls of each hour and day, gaps among them", async () => {
+  await using service = await temporaryService();
+  const { pool, clock } = service;
+  clock.time -= clock.time % (24 * HOUR); // midnight, UTC
+  await donate(pool, 3);
+  assert.deepEqual(await history(service), { hours: [], days: [] });
+  await draw(pool, 4);
+  assert.deepEqual(await history(service), { hours: [[0, 4]], days: [[0, 4]] });
+  clock.advance(HOUR);
+  await draw(pool, 2);
+  clock.advance(3 * HOUR - 1);
+  assert.deepEqual(await history(service), { hours: [[3, 4], [2, 2]], days: [[0, 6]] });
+  clock.advance(1);
+  await draw(pool, 1);
+  assert.deepEqual(await history(service), { hours: [[4, 4], [3, 2], [0, 1]], days: [[0, 7]] });
+  clock.advance(20 * HOUR); // midnight again
+  assert.deepEqual(await history(service), { hours: [[23, 2], [20, 1]], days: [[1, 7]] });
+  await draw(pool, 5);
+  clock.advance(29 * 24 * HOUR);
+  assert.deepEqual(await history(service), { hours: [], days: [[29, 5]] });
+  await draw(pool, 3);
+  clock.advance(24 * HOUR);
+  assert.deepEqual(await history(service), { hours: [], days: [[1, 3]] });
+});
+
+Deno.test("snapshot() keeps the history of donations that have left", async () => {
+  await using service = await temporaryService();
+  await donate(service.pool, 1);
+  await draw(service.pool, 4);
+  await (await service.vault.store()).withdraw("1001");
+  assert.deepEqual(await history(service), { hours: [[0, 4]], days: [[0, 4]] });
+});
+
+Deno.test("snapshot() never tells of less than no calls, when what was leased is given back in the next hour", async () => {
+  await using service = await temporaryService();
+  const { pool, clock, vault } = service;
+  await donate(pool, 1);
+  const store = await vault.store();
+  clock.time += HOUR - clock.time % HOUR - 1000; // a second before the full hour
+  const lease = (await store.exchange({ reports: [], unused: [], wanted: { resource: "core", most: 40 } }))!;
+  clock.advance(2000);
+  await draw(pool, 1);
+  const { id, windowEnds } = lease;
+  const back = { id, resource: "core", calls: 40, windowEnds, resetAt: null, ceiling: null };
+  await store.exchange({ reports: [], unused: [back], wanted: null });
+  const { history: { hours }, status } = await new Stats(vault).snapshot();
+  assert.equal(status.calls.total, 1, "it was taken back");
+  assert.ok(hours.every(({ calls }) => calls >= 0));
+});
+
+Deno.test("snapshot() keeps the history it knew while the database is away", async () => {
+  await using service = await temporaryService();
+  await donate(service.pool, 1);
+  await draw(service.pool, 4);
+  const stats = new Stats(service.vault);
+  const known = await stats.snapshot();
+  assert.equal(known.capacity, 3750);
+  service.database.failing = /^/;
+  service.clock.advance(15_000);
+  const away = await stats.snapshot();
+  assert.deepEqual([away.history, away.capacity], [known.history, known.capacity]);
+  service.database.failing = null;
 });
 
 Deno.test("snapshot() counts calls of every resource, by their cost", async () => {

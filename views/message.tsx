@@ -27,7 +27,8 @@ export const MESSAGES = {
   expired: {
     status: 400,
     title: "That link has expired",
-    text: "A donation must be finished within ten minutes, in the browser that it was begun in. Nothing was stored.",
+    text:
+      "What is begun here must be finished within ten minutes, in the browser that it was begun in. Nothing was stored.",
     remedy: "Start again.",
     link: AGAIN,
   },
@@ -85,15 +86,18 @@ export const MESSAGES = {
   database_away: {
     status: 503,
     title: "The pool cannot store anything now",
-    text: "Its database does not answer. Nothing was stored, and GitHub was asked to revoke the new token.",
+    text:
+      "Its database does not answer. Nothing was stored or changed. If GitHub had given a token just now, it was asked " +
+      "to revoke it.",
     remedy: "Try again in a few minutes.",
     link: AGAIN,
   },
   wrong_key: {
     status: 503,
     title: "The pool cannot store anything now",
-    text: "Its encryption key is not the right one, which only its operator can mend. Nothing was stored, and GitHub " +
-      "was asked to revoke the new token.",
+    text:
+      "Its encryption key is not the right one, which only its operator can mend. Nothing was stored or changed. If " +
+      "GitHub had given a token just now, it was asked to revoke it.",
     remedy: "Please tell the operator the reference below.",
     link: AGAIN,
   },
@@ -121,9 +125,30 @@ export const MESSAGES = {
   cross_site: {
     status: 403,
     title: "That did not come from this site",
-    text: "A withdrawal must be started here. Nothing was changed.",
+    text: "What changes a donation must be started here. Nothing was stored or changed.",
     remedy: "Start it on this site.",
-    link: { href: "/withdraw", text: "Withdraw your token" },
+    link: { href: "/donation", text: "My donation" },
+  },
+  bad_form: {
+    status: 400,
+    title: "That form was not understood",
+    text: "It is not one that this site sends. Nothing was stored or changed.",
+    remedy: "Use the buttons of the page.",
+    link: { href: "/donation", text: "My donation" },
+  },
+  unknown_donor: {
+    status: 403,
+    title: "We do not know any more who you are",
+    text: "That is forgotten after ten minutes. Nothing was stored or changed.",
+    remedy: "Let GitHub tell us again.",
+    link: { href: "/donation", text: "My donation" },
+  },
+  rate_limited: {
+    status: 429,
+    title: "Too many requests",
+    text: "More has been asked for in the last minute than one place, or all together, may ask. Nothing was stored.",
+    remedy: "Wait a minute, then try again. Your donation, if you have one, is not affected.",
+    link: AGAIN,
   },
   not_found: {
     status: 404,
@@ -155,15 +180,16 @@ export type MessageName = keyof typeof MESSAGES;
 export function messagePage({ title, text, remedy, link, reference }: Message): Html {
   return page(
     title,
-    <>
+    <div class="narrow">
       <h1>{title}</h1>
       <p class="lead" role="status">{text}</p>
+      <p>{remedy}</p>
       <p>
-        {remedy} <a href={link.href}>{link.text}</a>
+        <a class="button plain" href={link.href}>{link.text}</a>
       </p>
-      <p>
+      <p class="quiet">
         Reference: <code>{reference}</code>
       </p>
-    </>,
+    </div>,
   );
 }

@@ -12,6 +12,13 @@ export interface Consumer {
   purpose: string;
 }
 
+/** What the pages say of this pool in particular. */
+export interface Site {
+  consumers: readonly Consumer[];
+  sourceUrl: string | null;
+  contactUrl: string | null;
+}
+
 /** The programs that draw on this pool. */
 export const CONSUMERS: readonly Consumer[] = [];
 
@@ -20,3 +27,6 @@ export const SOURCE_URL: string | null = null;
 
 /** Where the operator can be reached, as a URL (`mailto:` or a page); null = the page does not say. */
 export const CONTACT_URL: string | null = null;
+
+/** All of it. */
+export const SITE: Site = { consumers: CONSUMERS, sourceUrl: SOURCE_URL, contactUrl: CONTACT_URL };

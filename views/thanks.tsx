@@ -7,6 +7,7 @@
  */
 
 import { type Html, page } from "./layout.tsx";
+import { format, keptOf, LIMIT, percent, Stored } from "./stored.tsx";
 
 /** What the page shows. */
 export interface ThanksProps {
@@ -19,35 +20,44 @@ export interface ThanksProps {
 
 /** Renders the page. */
 export function thanksPage({ login, reserve, isUpdate, expires, grantUrl }: ThanksProps): Html {
-  const kept = Math.ceil(5000 * reserve);
+  const kept = keptOf(reserve);
   return page(
-    "Thank you",
-    <>
+    isUpdate ? "Your donation is updated" : "Thank you",
+    <div class="narrow">
       <h1>Thank you, {login}</h1>
       <p class="lead" role="status">
         {isUpdate
           ? "Your donation is updated. The token that it replaces is revoked at GitHub."
-          : `The pool has ${(5000 - kept).toLocaleString("en")} more calls an hour.`}
+          : `The pool has ${format(LIMIT - kept)} more calls an hour.`}
       </p>
-      <dl>
-        <dt>What is kept</dt>
-        <dd>
-          Your GitHub user id and login, the share that you keep, when you donated, how many calls were drawn, and your
-          token, which alone is a secret and is encrypted.{" "}
-          {expires
-            ? "GitHub lets this token expire after some hours; the pool also keeps, encrypted, what it needs to renew it."
-            : ""}
-        </dd>
-        <dt>What stays yours</dt>
-        <dd>
-          {Math.round(reserve * 100)} % of your limit: at least {kept.toLocaleString("en")} of 5,000 calls an hour.
-        </dd>
-        <dt>How you leave</dt>
-        <dd>
-          <a href="/withdraw">Withdraw here</a>, or revoke the app{" "}
-          <a href={grantUrl}>at GitHub</a>. Both work at any time.
-        </dd>
+      <dl class="terms single">
+        <div>
+          <dt>What stays yours</dt>
+          <dd>
+            {percent(reserve)} of your limit: at least {format(kept)} of {format(LIMIT)}{" "}
+            calls an hour, and the same share of GitHub’s other limits.
+          </dd>
+        </div>
+        <div>
+          <dt>How you leave</dt>
+          <dd>
+            <a href="/withdraw">Withdraw here</a>, or revoke the app{" "}
+            <a href={grantUrl}>at GitHub</a>. Both work at any time. Under <a href="/donation">My donation</a>{" "}
+            you see what is drawn, and can pause.
+          </dd>
+        </div>
+        <div>
+          <dt>What is kept</dt>
+          <dd>
+            <Stored expires={expires} />
+            {expires && (
+              <p>
+                GitHub lets this token expire after some hours; the pool renews it until you leave.
+              </p>
+            )}
+          </dd>
+        </div>
       </dl>
-    </>,
+    </div>,
   );
 }

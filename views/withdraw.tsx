@@ -12,20 +12,25 @@ import { type Html, page } from "./layout.tsx";
 export function withdrawPage({ grantUrl }: { grantUrl: string }): Html {
   return page(
     "Withdraw your token",
-    <>
+    <div class="narrow">
       <h1>Withdraw your token</h1>
-      <p>
-        GitHub will tell us who you are. Then everything that is stored of your donation is deleted, and this app’s
-        access to your account is revoked at GitHub. It takes effect at once.
-      </p>
+      <p class="lead">It takes two clicks, needs no reason, and takes effect at once.</p>
+      <ol class="steps">
+        <li>GitHub tells us who you are.</li>
+        <li>Everything that is stored of your donation is deleted.</li>
+        <li>This app’s access to your account is revoked at GitHub.</li>
+      </ol>
       <form action="/withdraw" method="post">
         <button type="submit">Withdraw with GitHub</button>
       </form>
-      <p>
+      <p class="quiet">
+        Only want a break? Pause it, or keep a larger share, in <a href="/donation">my donation</a>.
+      </p>
+      <p class="quiet">
         You can also revoke the app{" "}
         <a href={grantUrl}>at GitHub</a>. The pool notices when the token is next used, and deletes it then.
       </p>
-    </>,
+    </div>,
   );
 }
 
@@ -41,8 +46,8 @@ export interface WithdrawnProps {
 /** Renders the page after. */
 export function withdrawnPage({ wasDonor, isRevoked, at, grantUrl }: WithdrawnProps): Html {
   return page(
-    "Withdrawn",
-    <>
+    wasDonor ? "Withdrawn" : "Nothing to withdraw",
+    <div class="narrow">
       <h1>{wasDonor ? "Your token is out of the pool" : "There is no token of yours here"}</h1>
       <p class="lead" role="status">
         {wasDonor ? `Deleted at ${at.slice(11, 19)} UTC on ${at.slice(0, 10)}. ` : ""}
@@ -56,9 +61,10 @@ export function withdrawnPage({ wasDonor, isRevoked, at, grantUrl }: WithdrawnPr
           <a href={grantUrl}>at GitHub</a>.
         </p>
       )}
+      {wasDonor && <p>Thank you for what you lent. You can come back at any time.</p>}
       <p>
-        <a href="/">To the start</a>
+        <a class="button plain" href="/">To the start</a>
       </p>
-    </>,
+    </div>,
   );
 }

@@ -97,7 +97,7 @@ async function joinAndLeave(site: Site, page: Page, look: Look = justPass): Prom
   await page.goto(site.url);
   assert.equal(await tokensInService(page), 0);
   await look(page, "the landing page");
-  await page.getByText("90 % (4,500 of 5,000 calls)").click();
+  await page.getByLabel("90 %").check();
   await page.getByRole("button", { name: "Donate" }).click();
   await logIn(site, page, "ada");
   await expectHeading(page, "Thank you, ada");
@@ -223,6 +223,33 @@ browserTest("the thanks lead to GitHub's own page for leaving, and are said only
   assertQuiet(person, site.origins);
 });
 
+browserTest(
+  "a donor looks at the donation, pauses it, resumes it and is forgotten, without JavaScript",
+  async (site) => {
+    await using person = await site.visitor({ javaScriptEnabled: false });
+    const { page } = person;
+    await page.goto(site.url);
+    await page.getByRole("button", { name: "Donate" }).click();
+    await logIn(site, page, "ada");
+    await expectHeading(page, "Thank you, ada");
+    await page.getByRole("main").getByRole("link", { name: "My donation" }).click();
+    await page.getByRole("button", { name: "Show my donation" }).click();
+    await logIn(site, page, "ada");
+    await page.waitForURL(`${site.url}/donation`);
+    assert.match(await page.innerText("#state"), /^Serving/);
+    await page.getByRole("button", { name: "Pause" }).click();
+    assert.match(await page.innerText("#state"), /^Paused/);
+    await page.getByRole("button", { name: "Resume" }).click();
+    assert.match(await page.innerText("#state"), /^Serving/);
+    await page.getByRole("radio", { name: "90 %" }).check();
+    await page.getByRole("button", { name: "Keep this much" }).click();
+    assert.match(await page.innerText("#reserve"), /^90 %/);
+    await page.getByRole("button", { name: "Forget who I am" }).click();
+    await page.getByRole("button", { name: "Show my donation" }).waitFor();
+    assertQuiet(person, site.origins);
+  },
+);
+
 browserTest("a person who says no at GitHub is told that nothing was stored", async (site) => {
   await using person = await site.visitor();
   const { page } = person;
@@ -264,7 +291,7 @@ for (const colorScheme of ["light", "dark"] as const) {
     const look: Look = async (page, name) => {
       await assertFits(page, name);
       const background = await page.evaluate("getComputedStyle(document.body).backgroundColor");
-      assert.equal(background, colorScheme === "dark" ? "rgb(13, 17, 23)" : "rgb(255, 255, 255)", name);
+      assert.equal(background, colorScheme === "dark" ? "rgb(15, 21, 19)" : "rgb(251, 250, 247)", name);
     };
     await joinAndLeave(site, page, look);
     assertQuiet(person, site.origins);
