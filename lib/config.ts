@@ -223,10 +223,11 @@ export function assertReserve(value: unknown): asserts value is number {
 }
 
 function valTown(entrypoint: string | undefined, token: string | undefined): ValTown {
-  const val = /^https:\/\/esm\.town\/v\/([\w-]+)\/([\w-]+)/.exec(entrypoint ?? "");
+  const val = /^https:\/\/esm\.town\/v\/([\w-]+)\/([\w-]+)(@[\w-]+)?/.exec(entrypoint ?? "");
   return {
     onValTown: entrypoint !== undefined || token !== undefined,
     valTownSettingsUrl: val === null ? null : `https://www.val.town/x/${val[1]}/${val[2]}/environment-variables`,
-    importUrl: val === null ? null : `https://esm.town/v/${val[1]}/${val[2]}/lib/pool.ts`,
+    // With the version that runs, if the platform says which: imports without one follow whatever is published next.
+    importUrl: val === null ? null : `https://esm.town/v/${val[1]}/${val[2]}${val[3] ?? ""}/lib/pool.ts`,
   };
 }

@@ -378,7 +378,12 @@ Deno.test("Settings know where a val's variables are set and its library importe
     const val = settings({ VALTOWN_ENTRYPOINT: entrypoint });
     const config = val.read();
     assert.equal(config.valTownSettingsUrl, "https://www.val.town/x/alice/token-pool/environment-variables");
-    assert.equal(config.importUrl, "https://esm.town/v/alice/token-pool/lib/pool.ts");
+    const version = /@[^/]+/.exec(entrypoint)?.[0] ?? "";
+    assert.equal(
+      config.importUrl,
+      `https://esm.town/v/alice/token-pool${version}/lib/pool.ts`,
+      "of the version that runs",
+    );
     assert.equal(val.linkTo("PORT"), "https://www.val.town/x/alice/token-pool/environment-variables?key=PORT");
   }
   for (

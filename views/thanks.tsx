@@ -27,7 +27,7 @@ export function thanksPage({ login, reserve, isUpdate, expires, grantUrl }: Than
       <h1>Thank you, {login}</h1>
       <p class="lead" role="status">
         {isUpdate
-          ? "Your donation is updated. The token that it replaces is revoked at GitHub."
+          ? "Your donation is updated, and GitHub is asked to revoke the token that it replaces."
           : `The pool has ${format(LIMIT - kept)} more calls an hour.`}
       </p>
       <dl class="terms single">

@@ -57,8 +57,8 @@ export function withdrawnPage({ wasDonor, isRevoked, at, grantUrl }: WithdrawnPr
       </p>
       {!isRevoked && (
         <p>
-          We keep asking GitHub, and hold the new token, encrypted, only for that. You can also revoke the app{" "}
-          <a href={grantUrl}>at GitHub</a>.
+          To be sure, revoke the app <a href={grantUrl}>at GitHub</a>{" "}
+          yourself. The pool asks again as soon as it can, and holds the new token, encrypted, for nothing else.
         </p>
       )}
       {wasDonor && <p>Thank you for what you lent. You can come back at any time.</p>}
