@@ -110,11 +110,15 @@ export class Consumer {
   }
 
   /** What a response says of the token that it was asked with; its body can still be read. */
-  async judge(response: Response, responseUrl: string): Promise<Verdict> {
+  async judge(
+    response: Response,
+    responseUrl: string,
+    apiUrl: string = this.#vault.settings.read().GITHUB_API_URL,
+  ): Promise<Verdict> {
     const { status, headers } = response;
     const url = responseUrl === "" ? null : responseUrl;
     const body = needsBody(status, headers, url) ? await readBody(response) : "";
-    return judge({ status, headers, body, url }, this.#vault.settings.read().GITHUB_API_URL);
+    return judge({ status, headers, body, url }, apiUrl);
   }
 
   /** See `reportUsage` in lib/pool.ts. */

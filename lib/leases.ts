@@ -37,8 +37,8 @@ interface Holding extends Lease {
   secret: string;
   /** Calls that may still be made. */
   left: number;
-  /** Calls that were made and not answered. */
-  inFlight: number;
+  /** Calls that were made and not answered, of all leases of this token and resource: GitHub will count them all. */
+  inFlight: { calls: number };
   endsAt: number;
   /** The least that GitHub has said remains of the window; null until it has said anything. */
   said: KnownWindow | null;
@@ -63,7 +63,8 @@ export class Leases {
   readonly #refills = new Map<string, Promise<boolean>>();
   #reports = new Map<string, Exchange["reports"][number]>();
   #unused: Exchange["unused"] = [];
-  /** When calls were wanted lately, by resource; the size of the next lease follows from it. */
+  readonly #inFlight = new Map<string, { calls: number }>();
+  /** When calls were wanted lately, by what they wanted; the size of the next lease follows from it. */
   readonly #starts = new Map<string, number[]>();
 
   /** @param vault Where the tokens are. */
@@ -80,9 +81,9 @@ export class Leases {
    * @throws {PoolError} With code `config`, `wrong_key` or `database`.
    */
   async take(resource: string, id?: number): Promise<Ticket | null> {
-    this.#noteStart(resource);
+    this.#noteStart(keyOf(resource, id));
     for (;;) {
-      const ticket = this.takeAtHand(resource, id);
+      const ticket = this.#takeAtHand(resource, id);
       if (ticket !== null) return ticket;
       if (!await this.#refill(resource, id)) return null;
     }
@@ -90,13 +91,19 @@ export class Leases {
 
   /** Takes one call of the lease at hand, or returns null when there is none; needs no waiting. */
   takeAtHand(resource: string, id?: number): Ticket | null {
+    const ticket = this.#takeAtHand(resource, id);
+    if (ticket !== null) this.#noteStart(keyOf(resource, id)); // else take() will
+    return ticket;
+  }
+
+  #takeAtHand(resource: string, id: number | undefined): Ticket | null {
     const holdings = this.#holdings.get(resource);
     if (holdings === undefined) return null;
     const now = this.#vault.now();
     for (const holding of holdings) {
       if (holding.left <= 0 || now >= holding.endsAt || (id !== undefined && holding.id !== id)) continue;
       holding.left--;
-      holding.inFlight++;
+      holding.inFlight.calls++;
       return { id: holding.id, token: holding.secret, resource, holding };
     }
     return null;
@@ -116,14 +123,17 @@ export class Leases {
     { isFree, isSuccess }: { isFree: boolean; isSuccess: boolean },
   ): void {
     const holding = ticket.holding as Holding;
-    holding.inFlight--;
-    if (isFree && report !== null) this.#refund(holding);
+    holding.inFlight.calls--;
     const forgive = isSuccess && holding.strikes > 0;
     if (forgive) holding.strikes = 0;
     if (report === null) return;
     const isMine = report.resource === holding.resource;
+    if (isMine) {
+      holding.said = narrower(holding.said, report);
+      holding.resetAt ??= report.resetAt; // the window that it was charged to has a name now
+    }
+    if (isFree) this.#refund(holding);
     if (isMine) this.#trim(holding, report);
-    if (isMine) holding.said = narrower(holding.said, report);
     if (!forgive && isMine && !bringsNews(report, holding.known)) return;
     this.#note(holding.id, report, forgive);
     if (isMine) holding.known = afterMerge(holding.known, report);
@@ -131,12 +141,19 @@ export class Leases {
 
   /** A call was not answered at all: GitHub may have counted it. */
   failed(ticket: Ticket): void {
-    (ticket.holding as Holding).inFlight--;
+    (ticket.holding as Holding).inFlight.calls--;
+  }
+
+  /** A call was not made after all. */
+  unused(ticket: Ticket): void {
+    const holding = ticket.holding as Holding;
+    holding.inFlight.calls--;
+    this.#refund(holding);
   }
 
   /** A token must not be used any more: its leases end here, and what is left of them is not given back. */
   drop(ticket: Ticket): void {
-    (ticket.holding as Holding).inFlight--;
+    (ticket.holding as Holding).inFlight.calls--;
     for (const [resource, holdings] of this.#holdings) {
       this.#holdings.set(resource, holdings.filter(({ id }) => id !== ticket.id));
     }
@@ -154,7 +171,7 @@ export class Leases {
   }
 
   #refill(resource: string, id: number | undefined): Promise<boolean> {
-    const key = id === undefined ? resource : `${resource} ${id}`;
+    const key = keyOf(resource, id);
     const underWay = this.#refills.get(key);
     if (underWay !== undefined) return underWay;
     const refill = this.#claim(resource, id).finally(() => this.#refills.delete(key));
@@ -169,7 +186,7 @@ export class Leases {
     while (seen.size < CLAIMS_AT_MOST) {
       this.#sweep(resource);
       const luggage = this.#luggage(REPORTS_AT_MOST);
-      const wanted = { resource, most: this.#size(resource), ...(id === undefined ? {} : { id }) };
+      const wanted = { resource, most: this.#size(resource, id), ...(id === undefined ? {} : { id }) };
       let lease: Lease | null;
       try {
         lease = await store.exchange({ ...luggage, wanted });
@@ -185,18 +202,21 @@ export class Leases {
         this.#hold(lease, secret);
         return true;
       }
-      await this.#vault.recheckKey();
+      await this.#vault.noteUnreadable(lease);
     }
     return false;
   }
 
   #hold(lease: Lease, secret: string): void {
-    const { limit, remaining, resetAt, granted, resource } = lease;
+    const { id, limit, remaining, resetAt, granted, resource } = lease;
+    const key = keyOf(resource, id);
+    const inFlight = this.#inFlight.get(key) ?? { calls: 0 };
+    this.#inFlight.set(key, inFlight);
     const holding: Holding = {
       ...lease,
       secret,
       left: granted,
-      inFlight: 0,
+      inFlight,
       endsAt: this.#vault.now() + LEASE_MS,
       said: null,
       known: { limit, remaining, resetAt },
@@ -212,14 +232,19 @@ export class Leases {
       (holding.left <= 0 || now >= holding.endsAt ? ended : kept).push(holding);
     }
     this.#holdings.set(resource, kept);
-    for (const holding of ended) this.#end(holding);
+    for (const holding of ended) {
+      this.#end(holding);
+      const isLast = holding.inFlight.calls === 0 && !kept.some(({ id }) => id === holding.id);
+      if (isLast) this.#inFlight.delete(keyOf(resource, holding.id));
+    }
   }
 
   #end(holding: Holding): void {
     if (holding.left <= 0) return;
-    const { id, resource, left: calls, windowEnds, said } = holding;
-    const ceiling = said === null ? null : said.remaining - holding.inFlight;
-    this.#unused.push({ id, resource, calls, windowEnds, resetAt: said?.resetAt ?? holding.resetAt, ceiling });
+    const { id, resource, left: calls, windowEnds, resetAt, said } = holding;
+    const ceiling = said === null ? null : said.remaining - holding.inFlight.calls;
+    // By the window that they were charged to: what GitHub has said since may be of the next one.
+    this.#unused.push({ id, resource, calls, windowEnds, resetAt, ceiling });
     holding.left = 0;
   }
 
@@ -231,7 +256,9 @@ export class Leases {
 
   #trim(holding: Holding, { remaining, resetAt }: CompleteReport): void {
     const isOlder = holding.resetAt !== null && resetAt < holding.resetAt - SAME_WINDOW_SECONDS;
-    if (!isOlder) holding.left = Math.min(holding.left, Math.max(0, remaining - holding.floor - holding.inFlight));
+    if (!isOlder) {
+      holding.left = Math.min(holding.left, Math.max(0, remaining - holding.floor - holding.inFlight.calls));
+    }
   }
 
   #note(id: number, report: CompleteReport, forgive: boolean): void {
@@ -249,19 +276,24 @@ export class Leases {
     return { reports: reports.map(([, report]) => report), unused };
   }
 
-  #noteStart(resource: string): void {
-    const starts = this.#starts.get(resource) ?? [];
+  #noteStart(key: string): void {
+    let starts = this.#starts.get(key);
+    if (starts === undefined) this.#starts.set(key, starts = []);
     starts.push(this.#vault.now());
     if (starts.length > MOST_CALLS) starts.shift();
-    this.#starts.set(resource, starts);
   }
 
-  #size(resource: string): number {
+  #size(resource: string, id: number | undefined): number {
     const since = this.#vault.now() - RATE_WINDOW_MS;
-    const recent = (this.#starts.get(resource) ?? []).filter((start) => start > since).length;
+    const recent = (this.#starts.get(keyOf(resource, id)) ?? []).filter((start) => start > since).length;
     const most = resource === "search" || resource === "code_search" ? MOST_CALLS_OF_SEARCH : MOST_CALLS;
     return Math.max(1, Math.min(most, recent));
   }
+}
+
+/** What is wanted: calls of any token, or of one. */
+function keyOf(resource: string, id: number | undefined): string {
+  return id === undefined ? resource : `${resource} ${id}`;
 }
 
 /** Of two reports of one token the one that says less remains, or the newer window. */

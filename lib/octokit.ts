@@ -74,7 +74,8 @@ export function createPoolAuth({ pool = { fetch: poolFetch, getToken } }: PoolAu
       return await request({ ...endpoint, request: { ...endpoint["request"] as object, fetch: pool.fetch } });
     } catch (error) {
       // Octokit takes what fetch throws for a failure of GitHub's, and its retry plugin would try again.
-      throw error instanceof Error && error.cause instanceof PoolError ? error.cause : error;
+      // By name, because the pool may be of another copy of this library.
+      throw error instanceof Error && (error.cause as Error | undefined)?.name === "PoolError" ? error.cause : error;
     }
   }
 

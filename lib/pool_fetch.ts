@@ -9,7 +9,7 @@ import type { Consumer } from "./consumer.ts";
 import { PoolError } from "./errors.ts";
 import type { Verdict } from "./health.ts";
 import type { Leases, Ticket } from "./leases.ts";
-import { resourceOf } from "./rate_limit.ts";
+import { assertResource, resourceOf } from "./rate_limit.ts";
 import { assertAllowed, isApi, toApiRequest, withoutDonorHeaders } from "./request_rules.ts";
 import type { ResponseCache } from "./response_cache.ts";
 import type { Vault } from "./vault.ts";
@@ -51,11 +51,32 @@ const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const REDIRECTS_AT_MOST = 5;
 const ATTEMPTS = 3;
 
+/** While the pool is dry it is asked again no sooner than after the first of these, doubling up to the second. */
+const FIRST_WAIT_MS = 10;
+const LONGEST_FIRST_WAIT_MS = 1_000;
+
+/** What says who asks: none of another origin's business. */
+const PRIVATE_HEADERS = ["authorization", "proxy-authorization", "cookie"];
+
+/** A redirect that is not followed; another token would not help. */
+class RedirectError extends TypeError {}
+
 /** A call, answered. */
 interface Answer {
   response: Response;
+  /** Whose ETag the answer has. */
+  tokenId: number;
   /** Why another token should be tried; null = the answer is the caller's. */
   refusal: string | null;
+}
+
+/** Reads that are one call: who began it, and who joined. */
+interface UnderWay {
+  answer: Promise<Response>;
+  signal: AbortSignal;
+  guests: number;
+  /** One for each guest, once there is an answer. */
+  copies: Response[];
 }
 
 /** Makes the function. */
@@ -64,43 +85,50 @@ export function createPoolFetch(
 ): (input: RequestInfo | URL, init?: PoolRequestInit) => Promise<Response> {
   const { vault, cache, fetch } = parts;
   /** Equal reads that are under way. */
-  const underWay = new Map<string, { answer: Promise<Response>; signal: AbortSignal; guests: number }>();
+  const underWay = new Map<string, UnderWay>();
   /** Why there was nothing, asked once for all who wait. */
   const dry = new Map<string, Promise<PoolError>>();
 
   async function poolFetch(input: RequestInfo | URL, init: PoolRequestInit = {}): Promise<Response> {
     const { pool: options = {}, ...rest } = init;
-    const apiUrl = vault.settings.read().GITHUB_API_URL;
+    assertOptions(options);
+    const { GITHUB_API_URL: apiUrl, TOKEN_POOL_DISABLED: isDisabled } = vault.settings.read();
     const request = toApiRequest(input, rest, apiUrl);
     const body = request.body === null ? "" : await request.clone().text();
     assertAllowed(request, body, apiUrl);
     // Who brings a token of their own does not need one of the pool's.
     if (request.headers.has("authorization")) return await fetch(request);
+    if (isDisabled) throw new PoolError("exhausted", "The pool is switched off: TOKEN_POOL_DISABLED is set");
     if (request.method !== "GET") return await attempt(request, body, apiUrl, options);
     const call = () => attempt(request, body, apiUrl, options);
-    return options.onEvent === undefined ? await shared(request, call) : await call();
+    if (options.onEvent !== undefined) return await call();
+    const { resource, maxAttempts, maxWaitMs } = options;
+    const how = [request.redirect, request.cache, resource, maxAttempts, maxWaitMs];
+    return await shared(JSON.stringify([request.url, [...request.headers], how]), request.signal, call);
   }
 
   /** Equal reads in flight are one call; each caller has an answer of its own, and may give up on its own. */
-  async function shared(request: Request, call: () => Promise<Response>): Promise<Response> {
-    const { signal } = request;
+  async function shared(key: string, signal: AbortSignal, call: () => Promise<Response>): Promise<Response> {
     signal.throwIfAborted();
-    const key = JSON.stringify([request.url, [...request.headers], request.redirect]);
     const joined = underWay.get(key);
     if (joined !== undefined) {
       joined.guests++;
       try {
-        return cloneOf(await orAborted(joined.answer, signal));
+        await orAborted(joined.answer, signal);
+        return joined.copies.pop()!;
       } catch (error) {
+        joined.guests--;
         if (!joined.signal.aborted || signal.aborted) throw error;
-        return await call(); // who began it has given up, not we
+        return await shared(key, signal, call); // who began it has given up, not we
       }
     }
-    const own = { answer: call(), signal, guests: 0 };
+    const own: UnderWay = { answer: call(), signal, guests: 0, copies: [] };
     underWay.set(key, own);
     try {
       const response = await own.answer;
-      return own.guests > 0 ? cloneOf(response) : response;
+      // Before the guests go on, who wait for the same promise but began to later.
+      own.copies = Array.from({ length: own.guests }, () => cloneOf(response));
+      return response;
     } finally {
       underWay.delete(key);
     }
@@ -108,36 +136,40 @@ export function createPoolFetch(
 
   async function attempt(request: Request, body: string, apiUrl: string, options: PoolFetchOptions): Promise<Response> {
     const resource = options.resource ?? resourceOf(request.url);
-    const attempts = Math.max(1, options.maxAttempts ?? ATTEMPTS);
+    const { signal } = request;
+    const attempts = options.maxAttempts ?? ATTEMPTS;
+    const { maxWaitMs = 0, onEvent } = options;
+    const patience = { givesUpAt: maxWaitMs > 0 ? vault.now() + maxWaitMs : -Infinity, signal, onEvent };
     const cached = cache?.find(request) ?? null;
     for (let n = 1;; n++) {
-      const ticket = await takeTicket(resource, n === 1 ? cached?.tokenId : undefined, request.signal, options);
+      const ticket = await takeTicket(resource, n === 1 ? cached?.tokenId : undefined, patience);
       const isRevalidation = n === 1 && cached !== null && ticket.id === cached.tokenId;
-      options.onEvent?.({ type: "sent", tokenId: ticket.id, attempt: n });
-      const outgoing = new Request(request, body === "" ? {} : { body });
+      onEvent?.({ type: "sent", tokenId: ticket.id, attempt: n });
+      const outgoing = new Request(request, { redirect: "manual", ...(body === "" ? {} : { body }) });
       outgoing.headers.set("authorization", `Bearer ${ticket.token}`);
       if (isRevalidation) outgoing.headers.set("if-none-match", cached.etag);
       let answer: Answer;
       try {
-        answer = await send(outgoing, ticket, apiUrl);
+        answer = await send(outgoing, request.redirect, ticket, apiUrl, patience);
       } catch (error) {
-        if (n >= attempts || request.signal.aborted || error instanceof PoolError) throw error;
-        options.onEvent?.({ type: "rotated", tokenId: ticket.id, attempt: n, reason: "no answer" });
+        const isFinal = error instanceof PoolError || error instanceof RedirectError;
+        if (n >= attempts || signal.aborted || isFinal) throw error;
+        onEvent?.({ type: "rotated", tokenId: ticket.id, attempt: n, reason: "no answer" });
         continue;
       }
-      const { response, refusal } = answer;
-      options.onEvent?.({ type: "answered", tokenId: ticket.id, attempt: n, status: response.status });
+      const { response, refusal, tokenId } = answer;
+      onEvent?.({ type: "answered", tokenId: ticket.id, attempt: n, status: response.status });
       if (refusal !== null && n < attempts) {
-        options.onEvent?.({ type: "rotated", tokenId: ticket.id, attempt: n, reason: refusal });
+        onEvent?.({ type: "rotated", tokenId: ticket.id, attempt: n, reason: refusal });
         await response.body?.cancel();
         continue;
       }
       if (isRevalidation && response.status === 304) {
-        options.onEvent?.({ type: "cached", tokenId: ticket.id });
+        onEvent?.({ type: "cached", tokenId: ticket.id });
         return cached.toResponse(response);
       }
       const clean = withoutDonorHeaders(response);
-      return cache === null ? clean : await cache.keep(request, clean, ticket.id);
+      return cache === null ? clean : await cache.keep(request, clean, tokenId);
     }
   }
 
@@ -145,24 +177,25 @@ export function createPoolFetch(
   async function takeTicket(
     resource: string,
     tokenId: number | undefined,
-    signal: AbortSignal,
-    options: PoolFetchOptions,
+    { givesUpAt, signal, onEvent }: Patience,
   ): Promise<Ticket> {
     const { leases } = parts;
-    if (tokenId !== undefined) {
-      const wanted = await leases.take(resource, tokenId);
-      if (wanted !== null) return wanted;
-    }
-    const givesUpAt = vault.now() + (options.maxWaitMs ?? 0);
-    for (;;) {
+    for (let turn = 0;; turn++) {
       signal.throwIfAborted();
-      const ticket = leases.takeAtHand(resource) ?? await leases.take(resource);
-      if (ticket !== null) return ticket;
+      const wanted = tokenId === undefined || turn > 0 ? null : await leases.take(resource, tokenId);
+      const ticket = wanted ?? leases.takeAtHand(resource) ?? await leases.take(resource);
+      if (ticket !== null) {
+        if (signal.aborted) leases.unused(ticket);
+        signal.throwIfAborted();
+        return ticket;
+      }
       const exhausted = await whyDry(resource);
       const { retryAt } = exhausted;
       if (retryAt === null || retryAt > givesUpAt) throw exhausted;
-      options.onEvent?.({ type: "waiting", resource, untilMs: retryAt });
-      await waitUntil(retryAt, signal);
+      onEvent?.({ type: "waiting", resource, untilMs: retryAt });
+      // The database's clock may be behind ours, so that it says "now" more than once: never a busy loop.
+      const leastMs = Math.min(LONGEST_FIRST_WAIT_MS, FIRST_WAIT_MS * 2 ** turn);
+      await wait(Math.max(leastMs, retryAt - vault.now()), signal);
     }
   }
 
@@ -180,37 +213,41 @@ export function createPoolFetch(
     return asked;
   }
 
-  async function waitUntil(time: number, signal: AbortSignal): Promise<void> {
-    const delayMs = Math.max(10, time - vault.now()); // never a busy loop
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const elapsed = new Promise<void>((resolve) => timer = setTimeout(resolve, delayMs));
-    try {
-      await orAborted(elapsed, signal);
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
   /** Sends, and follows redirects: with the token only within the API, where each hop is a call of its own. */
-  async function send(request: Request, ticket: Ticket, apiUrl: string): Promise<Answer> {
+  async function send(
+    request: Request,
+    redirect: RequestRedirect,
+    ticket: Ticket,
+    apiUrl: string,
+    patience: Patience,
+  ): Promise<Answer> {
     let hop = request;
     let paid: Ticket | null = ticket;
+    let tokenId = ticket.id;
     for (let redirects = 0;; redirects++) {
       const response = await sendOnce(hop, paid);
-      const verdict = paid === null ? null : await settle(paid, response, hop.url);
+      const verdict = paid === null ? null : await settle(paid, response, hop.url, apiUrl);
       const refusal = verdict === null ? null : refusalIn(verdict, response.status);
       const location = response.headers.get("location");
-      const isFollowed = REDIRECTS.has(response.status) && location !== null && request.redirect === "follow";
-      if (!isFollowed || redirects >= REDIRECTS_AT_MOST) return { response, refusal };
+      const isRedirect = REDIRECTS.has(response.status) && location !== null;
+      const isLeft = redirect === "manual" || (redirect === "follow" && request.method === "POST");
+      if (!isRedirect || isLeft) return { response, tokenId, refusal };
       await response.body?.cancel();
-      const next = new URL(location, hop.url).href;
-      hop = new Request(next, { method: hop.method, headers: hop.headers, signal: hop.signal, redirect: "manual" });
-      if (isApi(next, apiUrl)) {
+      if (redirect === "error") throw new RedirectError("Cannot follow a redirect: the request forbids it");
+      if (redirects >= REDIRECTS_AT_MOST) throw new RedirectError("Cannot follow more redirects: they may not end");
+      const next = URL.canParse(location, hop.url) ? new URL(location, hop.url) : null;
+      // Deno's fetch also reads file:, data: and blob:
+      if (!/^https?:$/.test(next?.protocol ?? "")) {
+        throw new RedirectError("Cannot follow a redirect to what is no site");
+      }
+      hop = new Request(next!, { method: hop.method, headers: hop.headers, signal: hop.signal, redirect: "manual" });
+      if (isApi(hop.url, apiUrl)) {
         assertAllowed(hop, "", apiUrl);
-        paid = await takeTicket(ticket.resource, ticket.id, request.signal, {});
+        paid = await takeTicket(ticket.resource, tokenId, patience);
+        tokenId = paid.id;
         hop.headers.set("authorization", `Bearer ${paid.token}`);
       } else {
-        hop.headers.delete("authorization");
+        for (const name of PRIVATE_HEADERS) hop.headers.delete(name);
         paid = null;
       }
     }
@@ -218,16 +255,16 @@ export function createPoolFetch(
 
   async function sendOnce(request: Request, ticket: Ticket | null): Promise<Response> {
     try {
-      return await fetch(new Request(request, { redirect: "manual" }));
+      return await fetch(request);
     } catch (error) {
       if (ticket !== null) parts.leases.failed(ticket);
       throw error;
     }
   }
 
-  async function settle(ticket: Ticket, response: Response, url: string): Promise<Verdict> {
+  async function settle(ticket: Ticket, response: Response, url: string, apiUrl: string): Promise<Verdict> {
     const { consumer, leases } = parts;
-    const verdict = await consumer.judge(response, url);
+    const verdict = await consumer.judge(response, url, apiUrl);
     switch (verdict.kind) {
       case "ignore":
         leases.answered(ticket, null, { isFree: false, isSuccess: false });
@@ -246,6 +283,24 @@ export function createPoolFetch(
   return poolFetch;
 }
 
+/** How long a call waits for a token, and who is told. */
+interface Patience {
+  /** By the pool's clock. */
+  givesUpAt: number;
+  signal: AbortSignal;
+  onEvent: PoolFetchOptions["onEvent"];
+}
+
+function assertOptions({ resource, maxAttempts, maxWaitMs }: PoolFetchOptions): void {
+  if (resource !== undefined) assertResource(resource);
+  if (maxAttempts !== undefined && !(Number.isSafeInteger(maxAttempts) && maxAttempts >= 1)) {
+    throw new RangeError(`Cannot try so many tokens: give a positive whole number: current value is ${maxAttempts}`);
+  }
+  if (maxWaitMs !== undefined && !(maxWaitMs >= 0)) {
+    throw new RangeError(`Cannot wait so long: give milliseconds, 0 or more: current value is ${maxWaitMs}`);
+  }
+}
+
 /** Why the next token should be tried: this one was refused, or GitHub stumbled. A plain 403 is the caller's. */
 function refusalIn(verdict: Verdict, status: number): string | null {
   if (status >= 500) return `status ${status}`;
@@ -257,6 +312,15 @@ function refusalIn(verdict: Verdict, status: number): string | null {
       return verdict.reason === "account_suspended" ? verdict.reason : null;
     default:
       return verdict.kind;
+  }
+}
+
+async function wait(ms: number, signal: AbortSignal): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    await orAborted(new Promise<void>((resolve) => timer = setTimeout(resolve, ms)), signal);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -275,7 +339,5 @@ async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T
 }
 
 function cloneOf(response: Response): Response {
-  const clone = response.clone();
-  Object.defineProperty(clone, "url", { value: response.url });
-  return clone;
+  return Object.defineProperty(response.clone(), "url", { value: response.url, configurable: true });
 }

@@ -5,18 +5,19 @@
  */
 
 import { PoolError } from "./errors.ts";
-import { pathOf } from "./rate_limit.ts";
 
 /** Version of the API that the pool's own knowledge is of. */
 const API_VERSION = "2022-11-28";
 
 /**
  * What is about whoever the token belongs to: a program that asks for it would get a donor's data, or another donor's
- * each time. By first segment, or by whole path where the rest is public.
+ * each time. By first segment, by whole path where the rest is public, or by the end of a path.
  */
 const DONOR_SEGMENTS = new Set([
   "user",
   "notifications",
+  "feeds",
+  "classrooms",
   "applications",
   "authorizations",
   "login",
@@ -25,15 +26,23 @@ const DONOR_SEGMENTS = new Set([
   "installation",
 ]);
 const DONOR_PATHS = new Set(["/issues", "/gists", "/gists/starred", "/rate_limit"]);
-const DONOR_ENDINGS = /^\/repos\/[^/]+\/[^/]+\/(?:subscription|notifications)$/;
+const DONOR_ENDINGS = [
+  /^\/(?:repos\/[^/]+|repositories)\/[^/]+\/(?:subscription|notifications|codespaces)$/,
+  /^\/(?:orgs|organizations)\/[^/]+\/issues$/,
+  /^\/gists\/[^/]+\/star$/,
+];
+
+/** In a search: whoever the token belongs to. */
+const DONOR_IN_SEARCH = /@me\b/i;
 
 /** Headers of an answer that tell about the donor's token. */
-const DONOR_HEADERS = [
+const DONOR_HEADERS = new Set([
   "x-oauth-scopes",
   "x-accepted-oauth-scopes",
   "x-oauth-client-id",
   "github-authentication-token-expiration",
-];
+  "x-github-sso",
+]);
 
 /**
  * A request, ready to be sent but for its token.
@@ -44,18 +53,19 @@ const DONOR_HEADERS = [
  * @throws {TypeError} When it is not a URL.
  */
 export function toApiRequest(input: RequestInfo | URL, init: RequestInit | undefined, apiUrl: string): Request {
-  const target = typeof input === "string" && input.startsWith("/") && !input.startsWith("//") ? apiUrl + input : input;
-  const request = new Request(target, init);
+  const request = new Request(targetOf(input, apiUrl), init);
   const defaults = {
     accept: "application/vnd.github+json",
     "user-agent": "github-token-pool",
     "x-github-api-version": API_VERSION,
   };
   for (const [name, value] of Object.entries(defaults)) {
-    const isSet = request.headers.has(name) && request.headers.get(name) !== "*/*";
-    if (!isSet) request.headers.set(name, value);
+    const given = request.headers.get(name);
+    if (given === null || given === "*/*") request.headers.set(name, value);
   }
   request.headers.delete("host");
+  // Deno 2.7.5 forgets how a request is to be cached, so it is said in a header as well.
+  if (init?.cache === "no-store" || init?.cache === "reload") request.headers.set("cache-control", "no-store");
   return request;
 }
 
@@ -71,57 +81,85 @@ export function assertAllowed(request: Request, body: string, apiUrl: string): v
   const { method, url } = request;
   if (!isApi(url, apiUrl)) throw forbidden(`goes to another origin than ${new URL(apiUrl).origin}`);
   const path = plainPath(url);
-  if (path === "/graphql" && method === "POST") return assertQuery(body);
+  if (path === "/graphql" && method === "POST") return assertQuery(request, body);
   if (method !== "GET" && method !== "HEAD") throw forbidden(`is a ${method}: pooled tokens only read`);
+  if (path === "/graphql") throw forbidden(`is a GraphQL ${method}: queries are a POST`);
   if (isAboutDonor(path)) throw forbidden(`asks for ${path}, which is about whoever the token belongs to`);
+  const isSearch = path.startsWith("/search/");
+  if (isSearch && [...new URL(url).searchParams.values()].some((text) => DONOR_IN_SEARCH.test(text))) {
+    throw forbidden("searches for `@me`, who is whoever the token belongs to");
+  }
 }
 
 /** Whether a URL is of the API, so that a token may be sent there. */
 export function isApi(url: string, apiUrl: string): boolean {
+  if (url.startsWith(`${apiUrl}/`)) return true; // nearly always, and spares taking both apart
   const [target, api] = [new URL(url), new URL(apiUrl)];
-  return target.origin === api.origin && target.username === "" && target.password === "" &&
-    target.pathname.startsWith(api.pathname.replace(/\/$/, ""));
+  const root = api.pathname.replace(/\/$/, "");
+  const isBelow = target.pathname.startsWith(`${root}/`) || target.href === `${graphqlRoot(apiUrl)}/graphql`;
+  return target.origin === api.origin && target.username === "" && target.password === "" && isBelow;
+}
+
+/** GitHub Enterprise Server has REST below /api/v3 and GraphQL at /api/graphql. */
+function graphqlRoot(apiUrl: string): string {
+  return apiUrl.replace(/(?<=\/api)\/v3$/, "");
 }
 
 /** An answer without what tells about the donor's token. It keeps its address. */
 export function withoutDonorHeaders(response: Response): Response {
-  const headers = new Headers(response.headers);
-  for (const name of DONOR_HEADERS) headers.delete(name);
+  // As pairs: a Headers object in between costs as much as all the rest.
+  const headers = [...response.headers].filter(([name]) => !DONOR_HEADERS.has(name));
   const { status, statusText, url } = response;
   const hasBody = ![101, 204, 205, 304].includes(status);
   const clean = new Response(hasBody ? response.body : null, { status, statusText, headers });
-  Object.defineProperty(clean, "url", { value: url });
-  return clean;
+  return Object.defineProperty(clean, "url", { value: url, configurable: true });
+}
+
+function targetOf(input: RequestInfo | URL, apiUrl: string): RequestInfo | URL {
+  if (typeof input !== "string" || !input.startsWith("/")) return input;
+  if (input.startsWith("//")) return new URL(input, apiUrl); // names a host
+  return (input === "/graphql" ? graphqlRoot(apiUrl) : apiUrl) + input;
 }
 
 function isAboutDonor(path: string): boolean {
-  return DONOR_SEGMENTS.has(path.split("/")[1]!) || DONOR_PATHS.has(path) || DONOR_ENDINGS.test(path);
+  // No segment that begins a path has more than letters in it, so what follows them is another spelling.
+  const first = /^\/\W*([\w-]*)/.exec(path)?.[1] ?? "";
+  return DONOR_SEGMENTS.has(first) || DONOR_PATHS.has(path) || DONOR_ENDINGS.some((ending) => ending.test(path));
 }
 
-/** The path as GitHub will read it: decoded, lower case, without doubled or closing slashes. */
+/** The path as GitHub may read it: decoded, lower case, without prefix, doubled or closing slashes, or format. */
 function plainPath(url: string): string {
-  let path = pathOf(url);
+  let path = new URL(url).pathname;
   try {
     path = decodeURIComponent(path);
   } catch {
     throw forbidden("has a path that cannot be decoded");
   }
-  return path.toLowerCase().replace(/\/+/g, "/").replace(/(?<=.)\/$/, "");
+  path = path.toLowerCase().replace(/[\\/]+/g, "/");
+  if (/\/\.\.?(?:\/|$)/.test(path)) throw forbidden("has a path with dots for segments");
+  return path.replace(/^\/api(?:\/v3)?(?=\/)/, "").replace(/(?<=.)(?:\.json)?[/\s\0]*$/, "");
 }
 
-function assertQuery(body: string): void {
-  let query: unknown;
+function assertQuery({ url, headers }: Request, body: string): void {
+  // A server that also looked for the query elsewhere would carry out one that was not looked at here.
+  if (new URL(url).search !== "") throw forbidden("is a GraphQL request with parameters in its address");
+  const isForm = /form/i.test(headers.get("content-type") ?? "");
+  let sent: { query?: unknown; variables?: unknown } | null = null;
   try {
-    query = JSON.parse(body)?.query;
+    sent = isForm ? null : JSON.parse(body);
   } catch {
-    query = undefined;
+    // said below
   }
+  const query = sent?.query;
   if (typeof query !== "string") throw forbidden("is a GraphQL request without a query in JSON");
+  if (DONOR_IN_SEARCH.test(query) || DONOR_IN_SEARCH.test(JSON.stringify(sent?.variables ?? null))) {
+    throw forbidden("searches for `@me`, who is whoever the token belongs to");
+  }
   let depth = 0;
   for (const token of graphqlTokens(query)) {
     if (token === "{") depth++;
     else if (token === "}") depth--;
-    else if (depth === 0 && (token === "mutation" || token === "subscription")) {
+    else if (depth <= 0 && (token === "mutation" || token === "subscription")) {
       throw forbidden(`is a GraphQL ${token}`);
     } else if (depth > 0 && token === "viewer") {
       throw forbidden("asks for `viewer`, who is whoever the token belongs to");

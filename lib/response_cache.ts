@@ -5,8 +5,6 @@
  * @module
  */
 
-import { withoutDonorHeaders } from "./request_rules.ts";
-
 /** The size of `cache: true`. */
 export const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
 
@@ -22,6 +20,8 @@ interface Entry {
   headers: [string, string][];
   body: Uint8Array<ArrayBuffer>;
   url: string;
+  /** About as much memory as it takes. */
+  bytes: number;
 }
 
 /** An answer that can be asked about again. */
@@ -39,7 +39,7 @@ export class ResponseCache {
   #bytes = 0;
 
   /**
-   * @param bytesAtMost How much is kept, counting bodies only.
+   * @param bytesAtMost How much is kept: bodies, headers and addresses.
    * @throws {RangeError} When it is not a positive number.
    */
   constructor(bytesAtMost: number) {
@@ -62,13 +62,16 @@ export class ResponseCache {
     const key = keyOf(request);
     const etag = response.headers.get("etag");
     const isText = /\b(?:json|text)\b/.test(response.headers.get("content-type") ?? "");
-    if (key === null || etag === null || response.status !== 200 || !isText) return response;
+    const isPrivate = isUnstorable(response.headers);
+    if (key === null || etag === null || response.status !== 200 || !isText || isPrivate) return response;
     const body = new Uint8Array(await response.arrayBuffer());
-    const entry: Entry = { tokenId, etag, headers: [...response.headers], body, url: response.url };
+    const headers = [...response.headers];
+    const bytes = body.length + 2 * (key.length + headers.flat().join("").length);
+    const entry: Entry = { tokenId, etag, headers, body, url: response.url, bytes };
     this.#forget(key);
-    if (body.length <= this.#bytesAtMost * LARGEST_SHARE) {
+    if (bytes <= this.#bytesAtMost * LARGEST_SHARE) {
       this.#entries.set(key, entry);
-      this.#bytes += body.length;
+      this.#bytes += bytes;
       for (const oldest of this.#entries.keys()) {
         if (this.#bytes <= this.#bytesAtMost) break;
         this.#forget(oldest);
@@ -78,7 +81,7 @@ export class ResponseCache {
   }
 
   #forget(key: string): void {
-    this.#bytes -= this.#entries.get(key)?.body.length ?? 0;
+    this.#bytes -= this.#entries.get(key)?.bytes ?? 0;
     this.#entries.delete(key);
   }
 }
@@ -86,14 +89,17 @@ export class ResponseCache {
 /** What makes two requests the same; null = not to be remembered. */
 function keyOf({ method, url, headers, cache }: Request): string | null {
   const isPlain = !["if-none-match", "if-modified-since", "range"].some((name) => headers.has(name));
-  if (method !== "GET" || !isPlain || cache === "no-store" || cache === "reload") return null;
+  if (method !== "GET" || !isPlain || isUnstorable(headers) || cache === "no-store" || cache === "reload") return null;
   return JSON.stringify([url, headers.get("accept"), headers.get("x-github-api-version")]);
+}
+
+function isUnstorable(headers: Headers): boolean {
+  return /\bno-store\b/i.test(headers.get("cache-control") ?? "");
 }
 
 function revive({ headers, body, url }: Entry, latest: Response): Response {
   const merged = new Headers(headers);
   for (const [name, value] of latest.headers) if (RENEWED_BY_304.test(name)) merged.set(name, value);
-  const response = withoutDonorHeaders(new Response(body, { status: 200, headers: merged }));
-  Object.defineProperty(response, "url", { value: url });
-  return response;
+  const response = new Response(body, { status: 200, headers: merged });
+  return Object.defineProperty(response, "url", { value: url, configurable: true });
 }

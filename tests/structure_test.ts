@@ -21,6 +21,7 @@ const FLOWS: Record<string, string> = {
   "lib/response_cache.ts": "consumer",
   "lib/octokit.ts": "consumer",
   "lib/donate.ts": "contributor",
+  "lib/donation.ts": "contributor",
   "lib/stats.ts": "dashboard",
   "lib/upkeep.ts": "upkeep",
   "lib/rotate.ts": "rotation",
@@ -34,7 +35,15 @@ const OWNERS = [
   "lib/store.ts",
   "lib/vault.ts",
 ];
-const PURE = ["lib/crypto.ts", "lib/errors.ts", "lib/health.ts", "lib/rate_limit.ts", "lib/request_rules.ts"];
+const PURE = [
+  "lib/crypto.ts",
+  "lib/errors.ts",
+  "lib/health.ts",
+  "lib/metrics.ts",
+  "lib/rate_guard.ts",
+  "lib/rate_limit.ts",
+  "lib/request_rules.ts",
+];
 
 /** Higher may import lower. Pages stand beside: only an entry imports them, and they import nothing but each other. */
 const RANKS = ["pure", "owner", "flow", "entry"] as const;
@@ -462,9 +471,10 @@ Deno.test("lib/pool.ts pulls in the consumer's flow and nothing of the service",
         .map(({ specifier }) => npmPackage(specifier)?.name).filter((name) => name !== undefined),
     );
   const isService = (path: string) =>
-    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|github|service|stats|upkeep|upkeep\.cron|admin|rotate)\.ts)$/.test(
-      path,
-    );
+    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|donation|rate_guard|github|service|stats|metrics|upkeep|upkeep\.cron|admin|rotate)\.ts)$/
+      .test(
+        path,
+      );
   const graphOf = async (path: string): Promise<InfoModule[]> =>
     JSON.parse(await run(Deno.execPath(), ["info", "--json", path])).modules;
 

@@ -24,6 +24,8 @@ export interface FakeGitHubOptions {
   apiUrl?: string;
   /** Whether the app has opted in to tokens that expire. */
   expiringTokens?: boolean;
+  /** Calls per window, by resource, where they are not GitHub's own. */
+  limits?: Record<string, number>;
 }
 
 /** Somebody with an account. */
@@ -144,6 +146,7 @@ export class FakeGitHub {
   readonly secrets = new Set<string>();
 
   readonly #now: () => number;
+  readonly #limits: typeof LIMITS;
   readonly #users = new Map<string, FakeUser>();
   readonly #codes = new Map<string, Code>();
   readonly #tokens = new Map<string, Token>();
@@ -159,6 +162,11 @@ export class FakeGitHub {
     this.url = options.url ?? "https://github.com";
     this.apiUrl = options.apiUrl ?? "https://api.github.com";
     this.expiringTokens = options.expiringTokens ?? false;
+    const limits = Object.entries(options.limits ?? {});
+    this.#limits = {
+      ...LIMITS,
+      ...Object.fromEntries(limits.map(([name, limit]) => [name, { ...LIMITS[name]!, limit }])),
+    };
     this.secrets.add(this.clientSecret);
   }
 
@@ -229,7 +237,7 @@ export class FakeGitHub {
 
   /** Leaves a user so many calls in the current window, which begins now if there is none. */
   drain(login: string, remaining: number, resource = "core"): void {
-    const { limit } = LIMITS[resource]!;
+    const { limit } = this.#limits[resource]!;
     this.#window(`user ${this.#user(login).id}`, resource).used = limit - remaining;
   }
 
@@ -453,7 +461,7 @@ export class FakeGitHub {
       await request.json();
       return { status: 200, body: { data: { viewer: { login: known?.user.login } } }, resource: "graphql" };
     }
-    if (method !== "GET") throw this.#surprise(method, path);
+    if (method !== "GET" && method !== "HEAD") throw this.#surprise(method, path);
     if (path === "/user") {
       const { id, login } = known?.user ?? {};
       return known === null
@@ -475,14 +483,14 @@ export class FakeGitHub {
     return Object.fromEntries(
       Object.keys(LIMITS).map((resource) => {
         const { used, reset } = this.#window(owner, resource);
-        const limit = limitOf(owner, resource).limit;
+        const limit = this.#limitOf(owner, resource).limit;
         return [resource, { limit, used, remaining: limit - used, reset }];
       }),
     );
   }
 
   #charge(owner: string, resource: string, cost: number): { headers: Record<string, string>; isExceeded: boolean } {
-    const { limit } = limitOf(owner, resource);
+    const { limit } = this.#limitOf(owner, resource);
     const window = this.#window(owner, resource);
     const isExceeded = window.used + cost > limit;
     if (!isExceeded) window.used += cost;
@@ -502,9 +510,13 @@ export class FakeGitHub {
     const key = `${owner} ${resource}`;
     const open = this.#windows.get(key);
     if (open !== undefined && open.reset > now && open.used > 0) return open;
-    const window = { used: 0, reset: now + limitOf(owner, resource).seconds };
+    const window = { used: 0, reset: now + this.#limitOf(owner, resource).seconds };
     this.#windows.set(key, window);
     return window;
+  }
+
+  #limitOf(owner: string, resource: string): { limit: number; seconds: number } {
+    return owner === "anonymous" ? ANONYMOUS : this.#limits[resource]!;
   }
 
   #live(token: string): Token | null {
@@ -575,10 +587,6 @@ function oauthError(error: string): Record<string, string> {
 function api(status: number, body: unknown, headers: Record<string, string> = {}): Response {
   if (body === null) return new Response(null, { status, headers });
   return Response.json(body, { status, headers });
-}
-
-function limitOf(owner: string, resource: string): { limit: number; seconds: number } {
-  return owner === "anonymous" ? ANONYMOUS : LIMITS[resource]!;
 }
 
 function words(text: string): string[] {

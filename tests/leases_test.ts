@@ -1,0 +1,511 @@
+/**
+ * Leases: how large, how long, what trims them, and what becomes of calls that are not used.
+ *
+ * @module
+ */
+
+import assert from "node:assert/strict";
+import { createClient } from "npm:@libsql/client@0.18.0";
+import { Leases, type Ticket } from "../lib/leases.ts";
+import type { Pool, PoolOptions } from "../lib/pool.ts";
+import type { CompleteReport } from "../lib/rate_limit.ts";
+import { Vault } from "../lib/vault.ts";
+import { fetchWorld, inParallel, tokenOf, watched } from "./support/fetch_world.ts";
+import { Clock, donation, KEY, temporaryFolder } from "./support/fixtures.ts";
+
+/** A database, its donors, and processes that lease from it. */
+interface LeaseWorld extends AsyncDisposable {
+  clock: Clock;
+  leases: Leases;
+  ids: number[];
+  /** Statements of every round trip. */
+  trips: string[][];
+  isDatabaseDown: boolean;
+  /** Leases of another process. */
+  another(): Leases;
+  row(id: number, resource?: string): Promise<{ remaining: number; calls: number }>;
+  vault: Vault;
+}
+
+async function leaseWorld({ donors = 3, reserve = 0 } = {}): Promise<LeaseWorld> {
+  const folder = await temporaryFolder();
+  const clock = new Clock();
+  const client = createClient({ url: `file:${folder.path}/pool.db`, concurrency: 1 });
+  const vaultOf = () =>
+    new Vault({
+      database: watched(client, () => world),
+      encryptionKey: KEY,
+      now: clock.now,
+      environment: () => undefined,
+    });
+  const vault = vaultOf();
+  const world: LeaseWorld = {
+    clock,
+    vault,
+    leases: new Leases(vault),
+    ids: [],
+    trips: [],
+    isDatabaseDown: false,
+    another: () => new Leases(vaultOf()),
+    async row(id, resource = "core") {
+      const sql = "SELECT remaining, calls FROM token_pool_limits WHERE token_id = ? AND resource = ?";
+      const [row] = (await client.execute({ sql, args: [id, resource] })).rows;
+      return { remaining: Number(row!["remaining"]), calls: Number(row!["calls"]) };
+    },
+    async [Symbol.asyncDispose]() {
+      client.close();
+      await folder[Symbol.asyncDispose]();
+    },
+  };
+  for (let n = 1; n <= donors; n++) world.ids.push((await vault.deposit(donation(n, { reserve }))).id);
+  world.trips = [];
+  return world;
+}
+
+/** Takes so many calls, which must be there. */
+async function takeAll(leases: Leases, count: number, resource = "core"): Promise<Ticket[]> {
+  return await inParallel(count, count, async () => {
+    const ticket = await leases.take(resource);
+    assert.ok(ticket !== null);
+    return ticket;
+  });
+}
+
+const SUCCESS = { isFree: false, isSuccess: true };
+const FREE = { isFree: true, isSuccess: true };
+
+function report(world: LeaseWorld, remaining: number, changes: Partial<CompleteReport> = {}): CompleteReport {
+  return { resource: "core", limit: 5000, remaining, resetAt: world.clock.seconds + 3600, ...changes };
+}
+
+Deno.test("an idle process leases one call at a time", async () => {
+  await using world = await leaseWorld();
+  for (const id of [...world.ids, ...world.ids]) {
+    const [ticket] = await takeAll(world.leases, 1);
+    assert.equal(ticket!.id, id, "the least recently used");
+    assert.match(ticket!.token, /^gho_token\d$/);
+    world.clock.advance(1000);
+  }
+  assert.deepEqual(
+    await Promise.all(world.ids.map((id) => world.row(id))),
+    [1, 2, 3].map(() => ({ remaining: 4998, calls: 2 })),
+  );
+  assert.equal(world.trips.length, 6);
+});
+
+Deno.test("a lease is as large as the last second was busy, and at most 50", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  for (const [perSecond, expected] of [[4, 4], [20, 20], [49, 49], [200, 50]] as const) {
+    const leases = world.another();
+    // Calls that find one at hand count as much as those that wait for a lease.
+    for (let n = 0; n < 3 * perSecond; n++) {
+      leases.takeAtHand("core") ?? await leases.take("core");
+      world.clock.advance(1000 / perSecond);
+    }
+    let before = (await world.row(id)).calls;
+    while (leases.takeAtHand("core") !== null) world.clock.advance(1000 / perSecond);
+    before = (await world.row(id)).calls;
+    await leases.take("core");
+    const size = (await world.row(id)).calls - before;
+    assert.ok(Math.abs(size - expected) <= 1, `${size} at ${perSecond} a second`);
+  }
+});
+
+Deno.test("a lease of a resource whose window is a minute is at most 2", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  for (const resource of ["search", "code_search"]) {
+    world.trips.length = 0;
+    await takeAll(world.leases, 8, resource);
+    assert.equal(world.trips.length, 4, resource);
+  }
+});
+
+Deno.test("a lease takes what there is, down to the reserve and no further", async () => {
+  await using world = await leaseWorld({ donors: 2, reserve: 0.25 });
+  const tickets = await takeAll(world.leases, 40, "sbom");
+  assert.equal(tickets.length, 40);
+  assert.deepEqual((await world.row(world.ids[0]!, "sbom")).remaining, 20);
+  const all = await inParallel(60, 60, () => world.leases.take("sbom"));
+  assert.equal(all.filter((ticket) => ticket !== null).length, 2 * 45 - 40);
+  assert.deepEqual((await world.row(world.ids[1]!, "sbom")).remaining, 15);
+});
+
+Deno.test("a lease ends after ten seconds, and what is left goes back", async () => {
+  await using world = await leaseWorld({ donors: 2 });
+  const [a, b] = world.ids as [number, number];
+  await takeAll(world.leases, 10);
+  await world.leases.take("core"); // 11 lately, so 11 more are leased
+  assert.deepEqual(await world.row(b), { remaining: 4989, calls: 11 });
+  world.clock.advance(9_999);
+  assert.equal((await world.leases.take("core"))!.id, b);
+  world.clock.advance(1);
+  assert.equal((await world.leases.take("core"))!.id, a, "another lease");
+  assert.deepEqual(await world.row(b), { remaining: 4998, calls: 2 }, "two were used");
+});
+
+function takeWhileAtHand(leases: Leases): Ticket[] {
+  const tickets: Ticket[] = [];
+  for (let ticket = leases.takeAtHand("core"); ticket !== null; ticket = leases.takeAtHand("core")) {
+    tickets.push(ticket);
+  }
+  return tickets;
+}
+
+/** A lease of `size` calls, of which one is taken. */
+async function leaseOf(world: LeaseWorld, size: number, leases = world.leases): Promise<Ticket> {
+  await takeAll(leases, size);
+  const [ticket] = await takeAll(leases, 1);
+  return ticket!;
+}
+
+Deno.test("every response trims the lease to what is left above the reserve, less the calls in flight", async () => {
+  for (const [remaining, expected] of [[1250 + 100, 20], [1250 + 25, 5], [1250 + 20, 0], [1250, 0], [0, 0]] as const) {
+    await using world = await leaseWorld({ donors: 1, reserve: 0.25 });
+    const ticket = await leaseOf(world, 20); // 20 calls of the lease before are in flight, and the lease has 21
+    world.leases.answered(ticket, report(world, remaining), SUCCESS);
+    assert.equal(takeWhileAtHand(world.leases).length, expected, String(remaining));
+  }
+});
+
+Deno.test("a response of an older window does not trim", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const tickets = await takeAll(world.leases, 5);
+  world.leases.answered(tickets[0]!, report(world, 4990), SUCCESS);
+  const [ticket] = await takeAll(world.leases, 1);
+  world.leases.answered(ticket!, report(world, 0, { resetAt: world.clock.seconds + 60 }), SUCCESS);
+  assert.equal(takeWhileAtHand(world.leases).length, 5);
+  assert.ok((await world.row(id)).remaining > 4900);
+});
+
+Deno.test("all who wait share one refill", async () => {
+  await using world = await leaseWorld();
+  await takeAll(world.leases, 40);
+  assert.equal(world.trips.length, 1);
+  assert.equal((await world.row(world.ids[0]!)).calls, 40);
+});
+
+Deno.test("reports travel with the next lease, in one transaction, and only if they are news", async () => {
+  await using world = await leaseWorld({ donors: 2 });
+  const [a, b] = world.ids as [number, number];
+  const [first] = await takeAll(world.leases, 1);
+  world.leases.answered(first!, report(world, 4000), SUCCESS);
+  assert.equal(world.trips.length, 1);
+  assert.equal((await world.row(a)).remaining, 4999, "not yet");
+  world.clock.advance(1000);
+  const [second] = await takeAll(world.leases, 1);
+  assert.equal(world.trips.length, 2);
+  assert.equal((await world.row(a)).remaining, 4000);
+  world.leases.answered(second!, report(world, 4999), SUCCESS);
+  world.clock.advance(1000);
+  const [third] = await takeAll(world.leases, 1);
+  assert.equal(third!.id, a);
+  // GitHub counted our call and nothing else, which the database knows already.
+  world.leases.answered(third!, report(world, 3999, { resetAt: world.clock.seconds + 3598 }), SUCCESS);
+  world.clock.advance(1000);
+  world.trips.length = 0;
+  const [fourth] = await takeAll(world.leases, 1);
+  assert.equal(fourth!.id, b);
+  assert.equal(world.trips.flat().length, 1, "nothing but the lease");
+  await world.leases.close();
+  assert.equal(world.trips.length, 1, "and nothing to say at the end");
+});
+
+Deno.test("what the reports that have travelled imply already is not said again", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const tickets = await takeAll(world.leases, 2);
+  world.leases.answered(tickets[0]!, report(world, 4000), SUCCESS);
+  const resetAt = world.clock.seconds + 3600;
+  world.clock.advance(1000);
+  await takeAll(world.leases, 1);
+  world.trips.length = 0;
+  world.leases.answered(tickets[1]!, report(world, 4001, { resetAt }), SUCCESS);
+  await world.leases.close();
+  assert.deepEqual(world.trips, []);
+});
+
+Deno.test("a call that was not answered at all is not in flight any more", async () => {
+  await using world = await leaseWorld({ donors: 1, reserve: 0.25 });
+  const tickets = await takeAll(world.leases, 20);
+  const [ticket] = await takeAll(world.leases, 1);
+  for (const lost of tickets) world.leases.failed(lost);
+  world.leases.answered(ticket!, report(world, 1250 + 7), SUCCESS);
+  assert.equal(takeWhileAtHand(world.leases).length, 7);
+});
+
+Deno.test("many reports of one token are one: the least of a window, the newest of two", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const tickets = await takeAll(world.leases, 5);
+  const newer = world.clock.seconds + 7200;
+  const reports = [
+    report(world, 3000),
+    report(world, 4000),
+    report(world, 4500, { resetAt: newer }),
+    report(world, 4600, { resetAt: newer + 1 }),
+    report(world, 9),
+  ];
+  for (const [n, ticket] of tickets.entries()) world.leases.answered(ticket, reports[n]!, SUCCESS);
+  world.trips.length = 0;
+  await world.leases.close();
+  assert.equal(world.trips.flat().length, 1);
+  assert.equal((await world.row(id)).remaining, 4500);
+});
+
+Deno.test("what is not used goes back when the process ends", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const ticket = await leaseOf(world, 20);
+  assert.deepEqual(await world.row(id), { remaining: 5000 - 41, calls: 41 });
+  // GitHub names the window that the calls were charged to.
+  world.leases.answered(ticket, report(world, 4999, { resetAt: world.clock.seconds + 1800 }), SUCCESS);
+  await world.leases.close();
+  assert.deepEqual(await world.row(id), { remaining: 5000 - 21, calls: 21 });
+  await world.leases.close();
+  assert.deepEqual(await world.row(id), { remaining: 5000 - 21, calls: 21 }, "and only once");
+});
+
+Deno.test("what was leased in one window does not go back into the next, whoever notices first", async () => {
+  for (const whoNotices of ["GitHub", "another process", "the clock"]) {
+    await using world = await leaseWorld({ donors: 1 });
+    const [id] = world.ids as [number];
+    const tickets = await takeAll(world.leases, 20);
+    const end = world.clock.seconds + 5;
+    world.leases.answered(tickets[0]!, report(world, 4000, { resetAt: end }), SUCCESS);
+    const [ticket] = await takeAll(world.leases, 1); // of a lease of 21
+    world.clock.time = (end + 1) * 1000;
+    if (whoNotices !== "the clock") await takeAll(world.another(), 50);
+    if (whoNotices === "GitHub") world.leases.answered(ticket!, report(world, 4999), SUCCESS);
+    await world.leases.close();
+    assert.ok((await world.row(id)).remaining <= (whoNotices === "the clock" ? 5000 : 4950), whoNotices);
+  }
+});
+
+Deno.test("what goes back is never above what GitHub said remains", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const ticket = await leaseOf(world, 20);
+  world.leases.answered(ticket, report(world, 1000), SUCCESS);
+  await world.leases.close();
+  assert.equal((await world.row(id)).remaining, 1000);
+});
+
+Deno.test("a call that was not made after all goes back into the lease, or into the pool", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const [ticket] = await takeAll(world.leases, 1);
+  world.leases.unused(ticket!);
+  assert.equal((await world.leases.take("core"))!.id, id);
+  assert.equal(world.trips.length, 1);
+  world.clock.advance(10_000);
+  await world.leases.take("core");
+  world.leases.unused(ticket!); // its lease has ended
+  await world.leases.close();
+  assert.deepEqual(await world.row(id), { remaining: 4999, calls: 1 });
+});
+
+Deno.test("a free call goes back: into its lease, or into the pool if that has ended", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const [first] = await takeAll(world.leases, 1);
+  world.leases.answered(first!, report(world, 5000), FREE);
+  const [second] = await takeAll(world.leases, 1);
+  assert.equal(world.trips.length, 1, "the same call again");
+  world.clock.advance(10_000);
+  await takeAll(world.leases, 1);
+  world.leases.answered(second!, report(world, 5000, { resetAt: world.clock.seconds + 3590 }), FREE);
+  assert.equal((await world.row(id)).remaining, 4998);
+  await world.leases.close();
+  assert.deepEqual(await world.row(id), { remaining: 4999, calls: 1 });
+});
+
+Deno.test("a free call is given back at most up to what its own response says remains", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const [first, second] = await takeAll(world.leases, 2);
+  world.leases.answered(first!, report(world, 4000), SUCCESS);
+  world.clock.advance(10_000);
+  const [third] = await takeAll(world.leases, 1);
+  const resetAt = world.clock.seconds + 3590;
+  world.leases.answered(second!, report(world, 100, { resetAt }), FREE);
+  world.leases.answered(third!, report(world, 99, { resetAt }), SUCCESS);
+  await world.leases.close();
+  assert.ok((await world.row(id)).remaining <= 99);
+});
+
+Deno.test("a process that dies costs only its unused calls, and those only until the window ends", async () => {
+  await using world = await leaseWorld({ donors: 1, reserve: 0 });
+  const [id] = world.ids as [number];
+  const dies = world.another();
+  await leaseOf(world, 20, dies); // 41 charged, 21 used
+  assert.equal((await world.row(id)).remaining, 5000 - 41);
+  const [ticket] = await takeAll(world.leases, 1);
+  world.leases.answered(ticket!, report(world, 5000 - 22), SUCCESS);
+  await world.leases.close();
+  assert.equal((await world.row(id)).remaining, 5000 - 42, "20 are lost");
+  world.clock.advance(3_601_000);
+  await takeAll(world.another(), 1);
+  assert.equal((await world.row(id)).remaining, 4999, "until then");
+});
+
+Deno.test("a token that was withdrawn is not used any more once its lease has ended", async () => {
+  await using world = await leaseWorld({ donors: 2 });
+  const [a, b] = world.ids as [number, number];
+  const ticket = await leaseOf(world, 5);
+  assert.equal(ticket.id, b);
+  const { store } = await world.vault.unlock();
+  await store.withdraw("1002");
+  world.clock.advance(9_999);
+  assert.equal((await world.leases.take("core"))!.id, b, "at most ten seconds");
+  world.clock.advance(1);
+  for (let n = 0; n < 10; n++) assert.equal((await world.leases.take("core"))!.id, a);
+  await world.leases.close();
+});
+
+Deno.test("a token that was refused is not used any more at once, for any resource, and gives nothing back", async () => {
+  await using world = await leaseWorld({ donors: 2 });
+  const [a, b] = world.ids as [number, number];
+  await leaseOf(world, 5);
+  await takeAll(world.leases, 2, "search");
+  const [search] = await takeAll(world.leases, 1, "search");
+  const other = search!.id === a ? b : a;
+  const before = await world.row(search!.id);
+  world.leases.drop(search!);
+  for (let n = 0; n < 5; n++) {
+    const ticket = world.leases.takeAtHand("core");
+    assert.ok(ticket === null || ticket.id === other);
+  }
+  assert.equal(world.leases.takeAtHand("search"), null);
+  await world.leases.close();
+  assert.ok((await world.row(search!.id)).remaining <= before.remaining);
+});
+
+Deno.test("a call of one token only is of that token, or there is none", async () => {
+  await using world = await leaseWorld({ donors: 3, reserve: 0 });
+  const [a, b] = world.ids as [number, number];
+  assert.equal((await world.leases.take("core", b))!.id, b);
+  world.clock.advance(1000);
+  assert.equal((await world.leases.take("core", b))!.id, b);
+  assert.equal((await world.leases.take("core"))!.id, a, "its use counts for the queue");
+  const { store } = await world.vault.unlock();
+  await store.suspect(b);
+  world.clock.advance(10_000);
+  assert.equal(await world.leases.take("core", b), null);
+  assert.equal(await world.leases.take("core", 9999), null);
+});
+
+Deno.test("a busy process leases little of a token that it wants seldom", async () => {
+  await using world = await leaseWorld({ donors: 2 });
+  const [, b] = world.ids as [number, number];
+  await takeAll(world.leases, 50);
+  const before = (await world.row(b)).calls;
+  await world.leases.take("core", b);
+  assert.equal((await world.row(b)).calls - before, 1);
+});
+
+Deno.test("a success after a refusal is told to the database, whatever its numbers", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const { store } = await world.vault.unlock();
+  await store.holdUser(id, { seconds: null, baseSeconds: 60, mostSeconds: 3600 });
+  world.clock.advance(60_000);
+  const [ticket] = await takeAll(world.leases, 1);
+  world.leases.answered(ticket!, report(world, 4999), SUCCESS);
+  await world.leases.close();
+  assert.equal((await store.claim("core", 1))!.strikes, 0);
+});
+
+Deno.test("a database that fails is a typed error, what was reported is not forgotten, and all goes on after", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const [ticket] = await takeAll(world.leases, 1);
+  world.leases.answered(ticket!, report(world, 4000), SUCCESS);
+  world.isDatabaseDown = true;
+  const failed = await inParallel(3, 3, () => world.leases.take("core").catch((error) => error));
+  for (const error of failed) assert.equal(error.code, "database");
+  world.isDatabaseDown = false;
+  assert.equal((await world.leases.take("core"))!.id, id);
+  assert.ok((await world.row(id)).remaining < 4000);
+});
+
+Deno.test("calls that were given back in vain are not given back twice", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  await leaseOf(world, 20);
+  world.clock.advance(10_000);
+  world.isDatabaseDown = true;
+  await assert.rejects(world.leases.take("core"), { code: "database" });
+  world.isDatabaseDown = false;
+  await world.leases.take("core");
+  await world.leases.close();
+  assert.equal((await world.row(id)).calls, 42, "it may have worked");
+});
+
+Deno.test("`await using` gives back what is left", async () => {
+  await using world = await fetchWorld({ donors: 1 });
+  {
+    await using pool = world.another();
+    await inParallel(30, 10, async (n) => void await (await pool.fetch(`/repos/a/b${n}`)).body?.cancel());
+  }
+  const [row] = await world.rows("SELECT remaining, calls FROM token_pool_limits WHERE resource = 'core'");
+  assert.deepEqual([row!["remaining"], row!["calls"]], [4970, 30]);
+});
+
+/** Four pools, each with a connection and leases of its own, on one file. */
+function four(another: (options: PoolOptions) => Pool, url: string): Pool[] {
+  return [1, 2, 3, 4].map(() => another({ database: url }));
+}
+
+Deno.test("four processes together never pass a limit or a reserve, and use all tokens alike (11)", async () => {
+  await using world = await fetchWorld({
+    donors: 5,
+    reserve: 0.25,
+    isRealTime: true,
+    github: { limits: { core: 200 } },
+  });
+  const pools = four(world.another, world.url);
+  let refused = 0;
+  await inParallel(1000, 32, async (n) => {
+    try {
+      await (await pools[n % 4]!.fetch(`/repos/a/b${n}`)).body?.cancel();
+    } catch (error) {
+      assert.equal((error as { code?: unknown }).code, "exhausted");
+      refused++;
+    }
+    if (n === 300) {
+      const used = world.tokens.map((_, index) => world.github.used(`user${index + 1}`));
+      assert.ok(Math.max(...used) - Math.min(...used) <= 60, `${used}`);
+    }
+  });
+  for (const [index] of world.tokens.entries()) assert.ok(world.github.used(`user${index + 1}`) <= 150);
+  assert.deepEqual(new Set(world.statuses), new Set([200]));
+  // What the others hold unused is all that may be left over.
+  assert.ok(1000 - refused >= 0.8 * 750, `${1000 - refused} of 750`);
+});
+
+Deno.test("when donors use a tenth of their limit themselves, the reserve stays theirs", async () => {
+  await using world = await fetchWorld({
+    donors: 5,
+    reserve: 0.25,
+    isRealTime: true,
+    github: { limits: { core: 2000 } },
+  });
+  const pools = four(world.another, world.url);
+  let [calls, below] = [0, 0];
+  world.intercept = async (request) => {
+    const answer = await world.github.fetch(request);
+    calls++;
+    if (Number(answer.headers.get("x-ratelimit-remaining")) < 500) below++;
+    if (calls % 10 === 0) {
+      const headers = { authorization: `Bearer ${tokenOf(request)}`, "user-agent": "the donor" };
+      await (await world.github.fetch("https://api.github.com/repos/my/own", { headers })).body?.cancel();
+    }
+    return answer;
+  };
+  await inParallel(7500, 16, async (n) => {
+    await pools[n % 4]!.fetch(`/repos/a/b${n}`).then((answer) => answer.body?.cancel(), () => {});
+  });
+  assert.ok(calls > 0.8 * 7500 * 10 / 11, `${calls} calls`);
+  assert.ok(below / calls <= 0.005, `${below} of ${calls} were below the reserve`);
+});
