@@ -5,6 +5,11 @@
 
 import { createClient } from "npm:@libsql/client@0.18.0";
 
+// A published package has this in the place of Val Town's module, and must say so rather than lose what it is given.
+if (!import.meta.url.startsWith("file:")) {
+  throw new Error("Val Town's own database is to be had through https://esm.town only: import the library from there");
+}
+
 const client = createClient({ url: "file::memory:" });
 
 /** The account's database. */
