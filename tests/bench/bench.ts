@@ -6,6 +6,8 @@
 import { createClient } from "npm:@libsql/client@0.18.0";
 import { Hono } from "npm:hono@4.13.19";
 import { createPool, type Database } from "../../lib/pool.ts";
+import { Leases } from "../../lib/leases.ts";
+import { Vault } from "../../lib/vault.ts";
 import { createApp } from "../../main.http.ts";
 import { environment, KEY, temporaryFolder } from "../support/fixtures.ts";
 
@@ -128,9 +130,69 @@ async function measure(): Promise<Ratio[]> {
   return ratios;
 }
 
-const ratios = await measure();
+/** A call through the pool with a lease at hand against the same call alone, on loopback. */
+async function measureFetch(): Promise<Ratio[]> {
+  await using folder = await temporaryFolder();
+  const reset = Math.floor(Date.now() / 1000) + 3600;
+  const body = JSON.stringify({ full_name: "denoland/deno", description: "x".repeat(4000) });
+  let remaining = 10_000_000;
+  const headers = () => ({
+    "content-type": "application/json",
+    "x-ratelimit-limit": "10000000",
+    "x-ratelimit-remaining": String(--remaining),
+    "x-ratelimit-reset": String(reset),
+    "x-ratelimit-resource": "core",
+    "x-oauth-scopes": "",
+  });
+  let delayMs = 0;
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async () => {
+    if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+    return new Response(body, { headers: headers() });
+  });
+  const githubApiUrl = `http://127.0.0.1:${server.addr.port}`;
+  await using pool = createPool({ database: `file:${folder.path}/fetch.db`, encryptionKey: KEY, githubApiUrl });
+  await pool.addToken({ github_user_id: "1", token: "gho_1" });
+  const url = `${githubApiUrl}/repos/denoland/deno`;
+  const plain = { authorization: "Bearer gho_1", "user-agent": "bench", accept: "application/vnd.github+json" };
+  const pooled = async () => await (await pool.fetch("/repos/denoland/deno")).text();
+  const alone = async () => await (await fetch(url, { headers: plain })).text();
+  const name = "a call through poolFetch() against the call alone, on loopback";
+  const ratios = [await compare(`${name}, answered at once`, 300, pooled, alone)];
+  delayMs = 1; // far less than GitHub ever takes
+  ratios.push(await compare(`${name}, answered after 1 ms`, 100, pooled, alone));
+  await server.shutdown();
+  return ratios;
+}
+
+/** How many calls a second a lease at hand gives; only the pool's own work, no GitHub. */
+async function measureLease(): Promise<string> {
+  await using folder = await temporaryFolder();
+  const database = `file:${folder.path}/lease.db`;
+  const vault = new Vault({ environment: () => undefined, database, encryptionKey: KEY });
+  await vault.deposit({ github_user_id: "1", token: "gho_1" });
+  const leases = new Leases(vault);
+  for (let n = 0; n < 50; n++) await leases.take("core"); // so busy that the next lease is a large one
+  const rounds: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const first = await leases.take("core");
+    const start = performance.now();
+    for (let n = 0; n < 50_000; n++) {
+      const ticket = leases.takeAtHand("core");
+      if (ticket === null) throw new Error("The lease is used up although every call is given back");
+      leases.unused(ticket);
+    }
+    rounds.push(50_000 / (performance.now() - start) * 1000);
+    leases.unused(first!);
+  }
+  await leases.close();
+  await vault.close();
+  return `${Math.round(median(rounds)).toLocaleString("en")} calls a second from a lease at hand`;
+}
+
+const ratios = [...await measure(), ...await measureFetch()];
+const lease = await measureLease();
 if (Deno.args.includes("--json")) {
-  console.log(JSON.stringify(ratios));
+  console.log(JSON.stringify({ ratios, lease }));
 } else {
   for (const { name, ratio, oursMicroseconds, floorMicroseconds } of ratios) {
     console.log(
@@ -139,4 +201,5 @@ if (Deno.args.includes("--json")) {
       } µs)`,
     );
   }
+  console.log(lease);
 }
