@@ -16,7 +16,7 @@ import {
   type KnownWindow,
   type RateLimitInfo,
 } from "./rate_limit.ts";
-import type { Claim } from "./store.ts";
+import type { Claim } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
 /** A token, ready to use, and what the pool knows of it after this hand-out. */

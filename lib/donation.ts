@@ -7,7 +7,7 @@
 
 import { z } from "npm:zod@4.6.7";
 import { RESERVES } from "./donate.ts";
-import type { OwnDonation } from "./store.ts";
+import type { OwnDonation } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
 /** How long a donor is known. */

@@ -13,7 +13,7 @@
  */
 
 import { assumedWindow, bringsNews, type CompleteReport, type KnownWindow, SAME_WINDOW_SECONDS } from "./rate_limit.ts";
-import type { Exchange, Lease } from "./store.ts";
+import type { Exchange, Lease } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
 /** A lease ends after so long, used up or not (DESIGN section 5.8). */

@@ -10,7 +10,7 @@ import { sha256Base64Url } from "./crypto.ts";
 import { PoolError } from "./errors.ts";
 import { type Counters, STATES } from "./metrics.ts";
 import { DEFAULT_RESOURCE, RESET_SLACK_MS } from "./rate_limit.ts";
-import type { PoolFigures } from "./store.ts";
+import type { PoolFigures } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
 /** How long figures are good for; also what `/status` tells caches. */

@@ -18,6 +18,23 @@
 import type { CallOptions, Connection, SqlValue, Statement } from "./database.ts";
 import { PoolError } from "./errors.ts";
 import { assumedWindow, type CompleteReport, DEFAULT_RESOURCE, RESET_SLACK_MS } from "./rate_limit.ts";
+import {
+  type Bench,
+  type Claim,
+  claimOf,
+  type ClaimRow,
+  DAY_MS,
+  type Exchange,
+  type Lease,
+  type ListedDonation,
+  NEVER,
+  type OwnDonation,
+  ownDonation,
+  type OwnDonationRow,
+  type PoolFigures,
+  type SealedDonation,
+  type SealedToken,
+} from "./records.ts";
 
 /** 2 added `token_pool_counters`, `token_pool_days` and `token_pool_pauses`; an older library works on with the newer tables. */
 const SCHEMA_VERSION = 2;
@@ -121,9 +138,6 @@ const SCHEMA = [
     ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)`,
 ];
 
-/** Later than any clock: the largest integer that JavaScript and SQLite agree on. */
-const NEVER = Number.MAX_SAFE_INTEGER;
-
 /** 5 suspects within a minute are an incident; then a 404 must come twice, 10 minutes apart (DESIGN section 6). */
 const INCIDENT_TOKENS = 5;
 const INCIDENT_WITHIN_MS = 60_000;
@@ -132,10 +146,7 @@ const SECOND_NOT_FOUND_AFTER_MS = 600_000;
 /** A token is refreshed so long before it expires (DESIGN section 6). */
 const REFRESH_AHEAD_MS = 3_600_000;
 
-const DAY_MS = 86_400_000;
-
-/** A donor is shown the calls of 30 days, today among them; what is older than this is forgotten. */
-const DAYS_SHOWN = 30;
+/** A donor is shown the calls of 30 days; what is older than this is forgotten. */
 const DAYS_KEPT = 31;
 
 const DATABASE_CLOCK = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
@@ -452,156 +463,6 @@ function statementsFor(now: string) {
   };
 }
 
-/** What a claim returns: the donation, still sealed, and the row's window after the charge. */
-export interface Claim {
-  id: number;
-  githubUserId: string;
-  githubUsername: string | null;
-  /** Sealed. */
-  token: string;
-  strikes: number;
-  /** Calls per window; null until GitHub has said. */
-  limit: number | null;
-  remaining: number;
-  /** Epoch seconds; null while the window is provisional. */
-  resetAt: number | null;
-  /** End of the window, epoch milliseconds. */
-  windowEnds: number;
-  /** Calls that were charged. */
-  granted: number;
-  /** The donor's, in calls. */
-  floor: number;
-}
-
-/** Several calls of one token at once, for one process to spend. */
-export interface Lease extends Claim {
-  resource: string;
-}
-
-/** What a process has for the store at once. */
-export interface Exchange {
-  /** What GitHub said; `forgive` after a success that followed a refusal. */
-  reports: { id: number; report: CompleteReport; forgive: boolean }[];
-  /** Leased calls that were not used. */
-  unused: {
-    id: number;
-    resource: string;
-    calls: number;
-    windowEnds: number;
-    /** Of the window, if GitHub has named it since; epoch seconds. */
-    resetAt: number | null;
-    /** What GitHub has said remains at most. */
-    ceiling: number | null;
-  }[];
-  /** A lease: of any token, or of one. */
-  wanted: { resource: string; most: number; id?: number } | null;
-}
-
-/** A donation as it is stored. */
-export interface SealedDonation {
-  githubUserId: string;
-  githubUsername: string | null;
-  token: string;
-  refreshToken: string | null;
-  /** Epoch milliseconds. */
-  expiresAt: number | null;
-  reserve: number;
-}
-
-/** A sealed token that something is to be done about at GitHub. */
-export interface SealedToken {
-  id: number;
-  githubUserId: string;
-  token: string;
-}
-
-/** How long to bench: a time that GitHub named, or one that doubles. */
-export interface Bench {
-  /** What GitHub asked for; null = it did not say. */
-  seconds: number | null;
-  /** The first wait when it did not say, in seconds. */
-  baseSeconds: number;
-  /** The longest such wait, in seconds. */
-  mostSeconds: number;
-}
-
-/** A donation, as the operator sees it. */
-export interface ListedDonation {
-  id: number;
-  login: string | null;
-  /** Epoch milliseconds. */
-  donated_at: number;
-  reserve: number;
-  state: "healthy" | "exhausted" | "cooling" | "suspended" | "paused";
-  /** Of `core`, as the next three. */
-  limit: number;
-  remaining: number;
-  floor: number;
-  /** Ever claimed, of all resources. */
-  calls: number;
-  /** The key that its token is sealed under. */
-  kid: string;
-}
-
-/** A donation, as its donor sees it; no token among it. */
-export interface OwnDonation {
-  /** As the database's clock has it, epoch milliseconds. */
-  now: number;
-  /** Epoch milliseconds. */
-  donatedAt: number;
-  reserve: number;
-  /** Of `core`, as the next three. `resting` until `restsUntil`; `unused` when the reserve leaves nothing to draw. */
-  state: "serving" | "resting" | "unused" | "suspended" | "paused";
-  /** Epoch milliseconds; null unless it is resting. */
-  restsUntil: number | null;
-  limit: number;
-  /** Calls of a window that are never drawn. */
-  floor: number;
-  /** Calls drawn, of all resources: ever, since midnight UTC, and in 30 days, today among them. */
-  calls: { total: number; today: number; last30Days: number };
-  /**
-   * The day on which a call was drawn last, epoch milliseconds of its midnight UTC: that is all that is known, because
-   * the moment is not stored. Null = not in the days that are counted.
-   */
-  lastUsedOn: number | null;
-}
-
-interface OwnDonationRow extends Pick<OwnDonation, "now" | "donatedAt" | "reserve"> {
-  suspended: boolean;
-  paused: boolean;
-  readyAt: number | null;
-  limit: number | null;
-  floor: number | null;
-  calls: number | null;
-  /** Days with a claim of anybody, in order. */
-  opened: number[];
-  /** Calls ever drawn as of the first claim of a day; a day that is missing had none before it. */
-  days: [day: number, calls: number][];
-}
-
-/** What the aggregate query returns. */
-export interface PoolFigures {
-  now: number;
-  incident: number;
-  due: number;
-  calls: [total: number, last24Hours: number | null];
-  /** By name, see `token_pool_counters`; what has not happened yet is absent. */
-  counters: Record<string, number>;
-  /** Calls ever drawn, as of the first claim in each of the last 24 hours (epoch hours) that had one, in order. */
-  hours: [hour: number, calls: number][];
-  /** The same of each of the last 30 days (epoch days). */
-  days: [day: number, calls: number][];
-  tokens: { total: number; healthy: number; exhausted: number; cooling: number; suspended: number; paused: number };
-  resources: [
-    resource: string,
-    cap: number,
-    remaining: number,
-    usable: number,
-    shared: number,
-    resets: number | null,
-  ][];
-}
-
 /** The tables, by what they are asked. All methods throw {@linkcode PoolError} with code `database`. */
 export class Store {
   readonly #connection: Connection;
@@ -667,7 +528,8 @@ export class Store {
       cost,
       window: assumedWindow(resource).windowMs + RESET_SLACK_MS,
     });
-    return claimOf(await this.#afterFirstUse(resource, [claim]));
+    const row = single<ClaimRow>(await this.#afterFirstUse(resource, [claim]));
+    return row === null ? null : claimOf(row);
   }
 
   /**
@@ -706,8 +568,8 @@ export class Store {
     const lease = id === undefined
       ? this.#statement(this.#sql.lease, { resource, most, window })
       : this.#statement(this.#sql.leaseOf, { resource, most, window, id });
-    const claim = claimOf(await this.#afterFirstUse(resource, [...statements, lease]));
-    return claim === null ? null : { ...claim, resource };
+    const row = single<ClaimRow>(await this.#afterFirstUse(resource, [...statements, lease]));
+    return row === null ? null : { ...claimOf(row), resource };
   }
 
   /**
@@ -1022,55 +884,6 @@ export class Store {
     const args = { resource, assumed: assumedWindow(resource).calls };
     return [this.#sql.registerResource, this.#sql.seedResource].map((sql) => this.#statement(sql, args));
   }
-}
-
-type ClaimRow = [
-  ...[id: number, githubUserId: string, githubUsername: string | null, token: string, strikes: number],
-  ...[cap: number, remaining: number, resetAt: number | null, windowEnds: number, granted: number, floor: number],
-];
-
-function claimOf(rows: unknown[][]): Claim | null {
-  const row = single<ClaimRow>(rows);
-  if (row === null) return null;
-  const [id, githubUserId, githubUsername, token, strikes, cap, remaining, saidReset, windowEnds, granted, floor] = row;
-  const limit = saidReset === null ? null : cap;
-  const resetAt = saidReset !== null && windowEnds === (saidReset + 1) * 1000 ? saidReset : null;
-  return { id, githubUserId, githubUsername, token, strikes, limit, remaining, resetAt, windowEnds, granted, floor };
-}
-
-function ownDonation({ now, donatedAt, reserve, suspended, paused, ...row }: OwnDonationRow): OwnDonation {
-  const { readyAt, limit, floor, calls: total, opened } = row;
-  const before = new Map(row.days);
-  const calls = total ?? 0;
-  // What was drawn on a day = what had been at the next one that had a claim, less what had been at this one.
-  const drawn = opened.map((day, index) => {
-    const after = index + 1 < opened.length ? before.get(opened[index + 1]!) ?? 0 : calls;
-    return { day, calls: Math.max(0, after - (before.get(day) ?? 0)) }; // fewer, if unused calls were given back
-  });
-  const today = Math.floor(now / DAY_MS);
-  const since = (first: number) => drawn.filter(({ day }) => day >= first).reduce((sum, { calls }) => sum + calls, 0);
-  const last = drawn.findLast(({ calls }) => calls > 0);
-  const isResting = readyAt !== null && readyAt > now;
-  const state = paused
-    ? "paused"
-    : suspended
-    ? "suspended"
-    : !isResting
-    ? "serving"
-    : readyAt < NEVER
-    ? "resting"
-    : "unused";
-  return {
-    now,
-    donatedAt,
-    reserve,
-    state,
-    restsUntil: state === "resting" ? readyAt : null,
-    limit: limit ?? 0,
-    floor: floor ?? 0,
-    calls: { total: calls, today: since(today), last30Days: since(today - DAYS_SHOWN + 1) },
-    lastUsedOn: last === undefined ? null : last.day * DAY_MS,
-  };
 }
 
 function json<T>(row: unknown[]): T {

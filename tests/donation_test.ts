@@ -10,7 +10,7 @@ import { CHANGES, DonorView, understandChange } from "../lib/donation.ts";
 import { createPool, type Pool } from "../lib/pool.ts";
 import { openVault } from "../lib/service.ts";
 import { Stats } from "../lib/stats.ts";
-import type { OwnDonation } from "../lib/store.ts";
+import type { OwnDonation } from "../lib/records.ts";
 import handler, { createApp } from "../main.http.ts";
 import {
   badCredentials,

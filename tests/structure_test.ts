@@ -42,6 +42,7 @@ const PURE = [
   "lib/metrics.ts",
   "lib/rate_guard.ts",
   "lib/rate_limit.ts",
+  "lib/records.ts",
   "lib/request_rules.ts",
 ];
 
