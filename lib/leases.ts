@@ -16,7 +16,7 @@ import { assumedWindow, bringsNews, type CompleteReport, type KnownWindow, SAME_
 import type { Exchange, Lease } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
-/** A lease ends after so long, used up or not (DESIGN section 5.8). */
+/** A lease ends after so long, used up or not: a token that is withdrawn is out of use as soon. */
 const LEASE_MS = 10_000;
 
 /** The time that a lease is meant to last. */

@@ -138,12 +138,12 @@ const SCHEMA = [
     ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)`,
 ];
 
-/** 5 suspects within a minute are an incident; then a 404 must come twice, 10 minutes apart (DESIGN section 6). */
+/** 5 suspects within a minute are an incident; then a 404 must come twice, 10 minutes apart. */
 const INCIDENT_TOKENS = 5;
 const INCIDENT_WITHIN_MS = 60_000;
 const SECOND_NOT_FOUND_AFTER_MS = 600_000;
 
-/** A token is refreshed so long before it expires (DESIGN section 6). */
+/** A token is refreshed so long before it expires: upkeep by the quarter of an hour has four tries. */
 const REFRESH_AHEAD_MS = 3_600_000;
 
 /** A donor is shown the calls of 30 days; what is older than this is forgotten. */
