@@ -109,11 +109,6 @@ export class Keyring {
   }
 }
 
-/** The key id in a sealed text, or null when it has none. */
-export function kidOf(sealed: string): string | null {
-  return /^v1\.([0-9a-f]{8})\./.exec(sealed)?.[1] ?? null;
-}
-
 /** SHA-256 of a text, base64url: the PKCE challenge of a verifier (RFC 7636 section 4.2). */
 export async function sha256Base64Url(text: string): Promise<string> {
   return toBase64Url(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
