@@ -1,12 +1,12 @@
 /**
- * The operator's command line: `deno task admin <command> [--json]`. It never prints a token or a key.
+ * The operator's command line: `deno task admin <command> [--json] [--dry-run]`. It never prints a token or a key.
  *
  * | command | what |
  * |---|---|
  * | `list` | every donation: login, state, limit, remaining, calls, key id |
  * | `stats` | what `/status` says |
  * | `upkeep` | one round: suspects, expiring tokens, revocations |
- * | `rotate-key` | seals everything under the current key; can be cut off and run again |
+ * | `rotate-key` | seals everything under the current key; can be cut off and run again; `--dry-run` counts rows by key |
  *
  * Exit codes: 0 done, 1 failed, 2 not understood.
  *
@@ -15,18 +15,20 @@
 
 import { parseArgs } from "node:util";
 import { PoolError } from "./errors.ts";
-import { rotateKey } from "./rotate.ts";
+import { auditKeys, rotateKey } from "./rotate.ts";
 import { openGitHub, openVault, type ServiceOptions } from "./service.ts";
 import { Stats } from "./stats.ts";
 import { runUpkeep } from "./upkeep.ts";
 import type { Vault } from "./vault.ts";
 
-const USAGE = `deno task admin <command> [--json]
+const USAGE = `deno task admin <command> [--json] [--dry-run]
 
   list        every donation: login, state, limit, remaining, calls, key id
   stats       what /status says
   upkeep      one round of upkeep: suspects, expiring tokens, revocations
-  rotate-key  seals everything under the current key; can be cut off and run again`;
+  rotate-key  seals everything under the current key; can be cut off and run again
+
+--dry-run     of rotate-key counts rows by key, and changes nothing`;
 
 /** Where a command writes. */
 export interface Output {
@@ -54,7 +56,7 @@ export async function runAdmin(
   }
   const vault = openVault(options);
   try {
-    const found = await parsed.run(vault, options, output);
+    const found = await parsed.run(vault, options, output, parsed.dryRun);
     if (parsed.json) output.log(JSON.stringify(found));
     else for (const line of lines(found)) output.log(line);
     return 0;
@@ -67,26 +69,32 @@ export async function runAdmin(
   }
 }
 
-type Command = (vault: Vault, options: ServiceOptions, output: Output) => Promise<object | object[]>;
+type Command = (
+  vault: Vault,
+  options: ServiceOptions,
+  output: Output,
+  dryRun: boolean,
+) => Promise<object | object[]>;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   list: async (vault) => await (await vault.store()).list(),
   stats: async (vault) => (await new Stats(vault).snapshot()).status,
   upkeep: (vault, options) => runUpkeep({ vault, github: openGitHub(vault.settings, options.fetch) }),
-  "rotate-key": (vault, _, output) => rotateKey(vault, (done) => output.error(`${done} rows`)),
+  "rotate-key": (vault, _, output, dryRun) =>
+    dryRun ? auditKeys(vault) : rotateKey(vault, (done) => output.error(`${done} rows`)),
 };
 
-function understand(args: string[]): { run: Command; json: boolean } | null {
+function understand(args: string[]): { run: Command; json: boolean; dryRun: boolean } | null {
   try {
     const { values, positionals } = parseArgs({
       args,
       allowPositionals: true,
-      options: { json: { type: "boolean", default: false } },
+      options: { json: { type: "boolean", default: false }, "dry-run": { type: "boolean", default: false } },
     });
     const run = positionals.length === 1 && Object.hasOwn(COMMANDS, positionals[0]!)
       ? COMMANDS[positionals[0]!]
       : undefined;
-    return run === undefined ? null : { run, json: values.json };
+    return run === undefined ? null : { run, json: values.json, dryRun: values["dry-run"] };
   } catch {
     return null; // an option that there is not
   }

@@ -73,6 +73,24 @@ export interface SealedDonation {
   reserve: number;
 }
 
+/** Texts that were sealed anew, and what they are to take the place of. */
+export interface Resealed {
+  id: number;
+  old: Pick<SealedDonation, "token" | "refreshToken">;
+  renewed: Pick<SealedDonation, "token" | "refreshToken">;
+}
+
+/** Rows by the key that they are sealed under. */
+export interface KeyUse {
+  kid: string;
+  donations: number;
+  refresh_tokens: number;
+  /** That are still to be made. */
+  revocations: number;
+  /** Whether processes with this key, and no other, are let in. */
+  canary: boolean;
+}
+
 /** A sealed token that something is to be done about at GitHub. */
 export interface SealedToken {
   id: number;

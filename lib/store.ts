@@ -25,6 +25,7 @@ import {
   type ClaimRow,
   DAY_MS,
   type Exchange,
+  type KeyUse,
   type Lease,
   type ListedDonation,
   NEVER,
@@ -32,6 +33,7 @@ import {
   ownDonation,
   type OwnDonationRow,
   type PoolFigures,
+  type Resealed,
   type SealedDonation,
   type SealedToken,
 } from "./records.ts";
@@ -185,6 +187,12 @@ function removal(where: string, reason: string): string[] {
     `DELETE FROM token_pool_tokens WHERE ${where} RETURNING id`,
   ];
 }
+
+/** Of a sealed text: the id of its key. What is not of that form is not shown, for it is not sealed. */
+const kidOf = (sealed: string) => `iif(${sealed} GLOB 'v1.????????.*', substr(${sealed}, 4, 8), 'none')`;
+
+/** Whether something of a donation is sealed under another key than `:prefix` says. */
+const UNDER_OTHER_KEYS = "(substr(token, 1, 12) <> :prefix OR substr(refresh_token, 1, 12) <> :prefix)";
 
 /** The statements, by what they do. `now` is the database's clock, or `:now` when a clock was given. */
 function statementsFor(now: string) {
@@ -452,14 +460,30 @@ function statementsFor(now: string) {
         'calls', (SELECT sum(calls) FROM token_pool_limits WHERE token_id = t.id), 'kid', substr(token, 4, 8))
       FROM token_pool_tokens t JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = '${DEFAULT_RESOURCE}'
       ORDER BY t.id`,
+    // A token that is being refreshed is left alone: its process will ask for the text that it has taken.
     underOtherKeys: `SELECT json_array(id, github_user_id, token, refresh_token) FROM token_pool_tokens
-      WHERE id > :after AND (substr(token, 1, 12) <> :prefix OR substr(refresh_token, 1, 12) <> :prefix)
-      ORDER BY id LIMIT 100`,
+      WHERE id > :after AND ${UNDER_OTHER_KEYS} AND refresh_after <= ${now} ORDER BY id LIMIT 100`,
     reseal: `UPDATE token_pool_tokens SET token = :token, refresh_token = :refresh_token
-      WHERE id = :id AND token = :old AND refresh_token IS :old_refresh RETURNING id`,
+      WHERE id = :id AND token = :old AND refresh_token IS :old_refresh AND refresh_after <= ${now} RETURNING id`,
     revocationsUnderOtherKeys: `SELECT json_array(id, github_user_id, token) FROM token_pool_revocations
       WHERE id > :after AND substr(token, 1, 12) <> :prefix ORDER BY id LIMIT 100`,
     resealRevocation: `UPDATE token_pool_revocations SET token = :token WHERE id = :id AND token = :old RETURNING id`,
+    countUnderOtherKeys: `SELECT (SELECT count(*) FROM token_pool_tokens WHERE ${UNDER_OTHER_KEYS})
+      + (SELECT count(*) FROM token_pool_revocations WHERE substr(token, 1, 12) <> :prefix)`,
+    keepCanary: `DELETE FROM token_pool_canaries WHERE kid <> :kid
+      AND NOT EXISTS (SELECT 1 FROM token_pool_tokens WHERE ${UNDER_OTHER_KEYS})
+      AND NOT EXISTS (SELECT 1 FROM token_pool_revocations WHERE substr(token, 1, 12) <> :prefix)`,
+    keyUse:
+      `SELECT json_object('kid', kid, 'donations', sum(kind = 'donation'), 'refresh_tokens', sum(kind = 'refresh'),
+        'revocations', sum(kind = 'revocation'), 'canary', json(iif(sum(kind = 'canary') > 0, 'true', 'false')))
+      FROM (SELECT ${kidOf("token")} AS kid, 'donation' AS kind FROM token_pool_tokens
+        UNION ALL SELECT ${kidOf("refresh_token")}, 'refresh' FROM token_pool_tokens WHERE refresh_token IS NOT NULL
+        UNION ALL SELECT ${kidOf("token")}, 'revocation' FROM token_pool_revocations
+        UNION ALL SELECT kid, 'canary' FROM token_pool_canaries) GROUP BY kid ORDER BY kid`,
+    // Fails, and all that follows with it, if the key has been dropped: nobody could open what is sealed under it.
+    assertKeyInUse: `INSERT INTO token_pool_meta (key, value) SELECT 'key_in_use', NULL
+      WHERE EXISTS (SELECT 1 FROM token_pool_canaries)
+        AND NOT EXISTS (SELECT 1 FROM token_pool_canaries WHERE kid = substr(:token, 4, 8))`,
   };
 }
 
@@ -516,9 +540,21 @@ export class Store {
     return all!.map(json<[string, string]>);
   }
 
-  /** Keeps the canary of one key only: who has no other is told so from then on. */
-  async keepCanary(kid: string): Promise<void> {
-    await this.#connection.execute({ sql: `DELETE FROM token_pool_canaries WHERE kid <> :kid`, args: { kid } });
+  /**
+   * Keeps the canary of one key only, if nothing is sealed under another: who has no other is told so from then on.
+   *
+   * @returns How many rows have something that is sealed under another key; then nothing has changed.
+   */
+  async keepCanary(kid: string): Promise<number> {
+    const args = { kid, prefix: `v1.${kid}.` };
+    const statements = [{ sql: this.#sql.countUnderOtherKeys, args }, { sql: this.#sql.keepCanary, args }];
+    const [remaining] = await this.#connection.batch(statements, { durable: true, repeatable: true });
+    return single<number>(remaining!)!;
+  }
+
+  /** How many rows are sealed under each key. */
+  async keyUse(): Promise<KeyUse[]> {
+    return (await this.#connection.execute({ sql: this.#sql.keyUse }, { repeatable: true })).map(json<KeyUse>);
   }
 
   /** Charges the least recently used token that has enough left, or returns null when there is none. */
@@ -654,12 +690,12 @@ export class Store {
    * Stores a donation, in the place of an earlier one of the same user.
    *
    * @param options `revokeReplaced`: whether the token that it replaces is to be revoked at GitHub.
-   * @returns Its id, and what it replaced.
+   * @returns Its id, and what it replaced; or null when its key has been dropped, and nothing was stored.
    */
   async donate(
     donation: SealedDonation,
     { revokeReplaced }: { revokeReplaced: boolean },
-  ): Promise<{ id: number; replaced: string | null }> {
+  ): Promise<{ id: number; replaced: string | null } | null> {
     const args = {
       user: donation.githubUserId,
       username: donation.githubUsername,
@@ -668,13 +704,18 @@ export class Store {
       expires_at: donation.expiresAt,
       reserve: donation.reserve,
     };
-    const { replaced, countDonation, queueReplaced, donate, spareGrant, unpause, ...rest } = this.#sql;
+    const { replaced, assertKeyInUse, countDonation, queueReplaced, donate, spareGrant, unpause, ...rest } = this.#sql;
     const { seedDonation, refloor, requeueDonation } = rest;
-    const before = revokeReplaced ? [countDonation, queueReplaced] : [countDonation];
+    const before = [assertKeyInUse, countDonation, ...(revokeReplaced ? [queueReplaced] : [])];
     const statements = [replaced, ...before, donate, spareGrant, unpause, seedDonation, refloor, requeueDonation]
       .map((sql) => this.#statement(sql, args));
-    const results = await this.#connection.batch(statements, { durable: true, repeatable: true });
-    return { id: single<number>(results[1 + before.length]!)!, replaced: single<string>(results[0]!) };
+    try {
+      const results = await this.#connection.batch(statements, { durable: true, repeatable: true });
+      return { id: single<number>(results[1 + before.length]!)!, replaced: single<string>(results[0]!) };
+    } catch (error) {
+      if (isKeyDropped(error)) return null;
+      throw error;
+    }
   }
 
   /** A token need not be revoked any more. */
@@ -802,41 +843,41 @@ export class Store {
 
   /** Up to 100 donations after `after` with something that is not sealed under `kid`. */
   async underOtherKeys(kid: string, after: number): Promise<(SealedToken & { refreshToken: string | null })[]> {
-    const rows = await this.#connection.execute({
-      sql: this.#sql.underOtherKeys,
-      args: { prefix: `v1.${kid}.`, after },
-    });
+    const statement = this.#statement(this.#sql.underOtherKeys, { prefix: `v1.${kid}.`, after });
+    const rows = await this.#connection.execute(statement, { repeatable: true });
     return rows.map(json<[number, string, string, string | null]>)
       .map(([id, githubUserId, token, refreshToken]) => ({ id, githubUserId, token, refreshToken }));
   }
 
-  /** Puts a text that was sealed anew in the place of the old one, unless that has changed meanwhile. */
-  async reseal(
-    id: number,
-    old: { token: string; refreshToken: string | null },
-    renewed: { token: string; refreshToken: string | null },
-  ): Promise<boolean> {
-    const args = {
-      id,
-      token: renewed.token,
-      refresh_token: renewed.refreshToken,
-      old: old.token,
-      old_refresh: old.refreshToken,
-    };
-    return (await this.#connection.execute({ sql: this.#sql.reseal, args }, { durable: true })).length > 0;
+  /** Puts texts that were sealed anew in the place of the old ones, unless those have changed meanwhile. Returns how many. */
+  async reseal(resealed: readonly Resealed[]): Promise<number> {
+    return await this.#reseal(resealed.map(({ id, old, renewed }) =>
+      this.#statement(this.#sql.reseal, {
+        id,
+        token: renewed.token,
+        refresh_token: renewed.refreshToken,
+        old: old.token,
+        old_refresh: old.refreshToken,
+      })
+    ));
   }
 
   /** The same of revocations that are still to be made. */
-  async revocationsUnderOtherKeys(kid: string, after: number): Promise<SealedToken[]> {
+  async revocationsUnderOtherKeys(kid: string, after: number): Promise<(SealedToken & { refreshToken: null })[]> {
     const args = { prefix: `v1.${kid}.`, after };
-    const rows = await this.#connection.execute({ sql: this.#sql.revocationsUnderOtherKeys, args });
-    return rows.map(json<[number, string, string]>).map(([id, githubUserId, token]) => ({ id, githubUserId, token }));
+    const rows = await this.#connection.execute({ sql: this.#sql.revocationsUnderOtherKeys, args }, {
+      repeatable: true,
+    });
+    return rows.map(json<[number, string, string]>)
+      .map(([id, githubUserId, token]) => ({ id, githubUserId, token, refreshToken: null }));
   }
 
-  /** The same of a revocation. */
-  async resealRevocation(id: number, old: string, token: string): Promise<boolean> {
-    const args = { id, old, token };
-    return (await this.#connection.execute({ sql: this.#sql.resealRevocation, args }, { durable: true })).length > 0;
+  /** The same of revocations. */
+  async resealRevocations(resealed: readonly Resealed[]): Promise<number> {
+    return await this.#reseal(resealed.map(({ id, old, renewed }) => ({
+      sql: this.#sql.resealRevocation,
+      args: { id, token: renewed.token, old: old.token },
+    })));
   }
 
   /** Closes the database. */
@@ -865,6 +906,12 @@ export class Store {
     this.#seeded.add(resource);
     this.#hour = hour;
     return rows;
+  }
+
+  /** Runs statements that return a row for each row that they have changed. Returns how many. */
+  async #reseal(statements: Statement[]): Promise<number> {
+    if (statements.length === 0) return 0;
+    return (await this.#connection.batch(statements, { durable: true })).filter((rows) => rows.length > 0).length;
   }
 
   /** Runs statements on the donation of a user. Returns whether the first found it. */
@@ -897,4 +944,10 @@ function single<T>(rows: unknown[][]): T | null {
 
 function isMissingTable(error: unknown): boolean {
   return error instanceof PoolError && error.cause instanceof Error && /no such table/i.test(error.cause.message);
+}
+
+/** By the constraint that `assertKeyInUse` breaks. */
+function isKeyDropped(error: unknown): boolean {
+  return error instanceof PoolError && error.cause instanceof Error &&
+    /constraint failed: token_pool_meta\.value/i.test(error.cause.message);
 }

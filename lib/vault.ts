@@ -12,6 +12,7 @@ import { assertReserve, type Config, type Environment, Settings, type Variable }
 import { Keyring } from "./crypto.ts";
 import { Connection, type ConnectionOptions, type Database, type DatabaseSource } from "./database.ts";
 import { PoolError } from "./errors.ts";
+import type { SealedDonation } from "./records.ts";
 import { Store } from "./store.ts";
 
 /** What a donor gives. */
@@ -136,7 +137,8 @@ export class Vault {
     const config = this.#read(["TOKEN_ENCRYPTION_KEY"]);
     if (this.#unlocked?.config === config) return this.#unlocked;
     const [{ store, canaries }, keyring] = await Promise.all([this.#open(config).tables, this.#keyring(config)]);
-    await assertRightKey(keyring, canaries);
+    // Keys may have been rotated since the canaries were looked at, and this process has been given the new one now.
+    if (!await isRightKey(keyring, canaries)) await relearn(canaries, { store, keyring });
     return this.#unlocked = { store, keyring, canaries, config };
   }
 
@@ -152,8 +154,8 @@ export class Vault {
     const sealed = await keyring.seal(CANARY_TEXT, CANARY_PLACE);
     // Two processes with different keys may both find none. The first wins, and the other is told.
     const all = await store.addCanary(keyring.kid, sealed, { onlyIfFirst: canaries.length === 0 });
-    await assertRightKey(keyring, all);
     canaries.splice(0, canaries.length, ...all);
+    if (!await isRightKey(keyring, all)) throw wrongKey();
     return unlocked;
   }
 
@@ -179,24 +181,37 @@ export class Vault {
     { revokeReplaced = false } = {},
   ): Promise<{ id: number; isUpdate: boolean; replaced: { sealed: string; token: string } | null }> {
     assertDonation(donation);
-    const { store, keyring, config } = await this.unlockToSeal();
     const { github_user_id: githubUserId, token } = donation;
-    const refreshToken = donation.refresh_token || null;
-    const { id, replaced } = await store.donate({
-      githubUserId,
-      githubUsername: donation.github_username ?? null,
-      token: await keyring.seal(token, { column: "token", githubUserId }),
-      refreshToken: refreshToken === null
-        ? null
-        : await keyring.seal(refreshToken, { column: "refresh_token", githubUserId }),
-      expiresAt: donation.expires_at ?? null,
-      reserve: donation.reserve ?? config.TOKEN_POOL_RESERVE,
-    }, { revokeReplaced });
+    const { store } = await this.unlockToSeal();
+    let stored = await store.donate(await this.#seal(donation), { revokeReplaced });
+    if (stored === null) {
+      // The canary of this key is gone: somebody has rotated keys since it was looked at.
+      await this.recheckKey();
+      stored = await store.donate(await this.#seal(donation), { revokeReplaced });
+      if (stored === null) throw wrongKey();
+    }
+    const { id, replaced } = stored;
     const old = replaced === null ? null : await this.openText(replaced, "token", githubUserId);
     // Donating the same token again must not revoke it.
     if (old === token && revokeReplaced) await store.unqueueRevocation(githubUserId, replaced!);
     const other = replaced === null || old === null || old === token ? null : { sealed: replaced, token: old };
     return { id, isUpdate: replaced !== null, replaced: other };
+  }
+
+  async #seal(donation: Donation): Promise<SealedDonation> {
+    const { keyring, config } = await this.unlockToSeal();
+    const { github_user_id: githubUserId } = donation;
+    const refreshToken = donation.refresh_token || null;
+    return {
+      githubUserId,
+      githubUsername: donation.github_username ?? null,
+      token: await keyring.seal(donation.token, { column: "token", githubUserId }),
+      refreshToken: refreshToken === null
+        ? null
+        : await keyring.seal(refreshToken, { column: "refresh_token", githubUserId }),
+      expiresAt: donation.expires_at ?? null,
+      reserve: donation.reserve ?? config.TOKEN_POOL_RESERVE,
+    };
   }
 
   /** Opens a text from the database, or returns null when no key at hand opens it. */
@@ -215,8 +230,9 @@ export class Vault {
 
   /** A text did not open: was that one bad row, or has the pool got another key since? Throws in the second case. */
   async recheckKey(): Promise<void> {
-    const { store, keyring } = await this.unlock();
-    await assertRightKey(keyring, await store.open());
+    const { canaries, ...rest } = await this.unlock();
+    this.#unlocked = null; // a wrong key is found out before the next claim, not by it
+    await relearn(canaries, rest);
   }
 
   /**
@@ -289,12 +305,20 @@ async function openTables(
   }
 }
 
-async function assertRightKey(keyring: Keyring, canaries: Canaries): Promise<void> {
-  if (canaries.length === 0) return;
-  for (const [, sealed] of canaries) {
-    if (await keyring.open(sealed, CANARY_PLACE) === CANARY_TEXT) return;
-  }
-  throw new PoolError(
+async function isRightKey(keyring: Keyring, canaries: Canaries): Promise<boolean> {
+  const opened = await Promise.all(canaries.map(([, sealed]) => keyring.open(sealed, CANARY_PLACE)));
+  return canaries.length === 0 || opened.includes(CANARY_TEXT);
+}
+
+/** Looks at the canaries anew, and throws if the key is none of theirs. */
+async function relearn(canaries: Canaries, { store, keyring }: Pick<Unlocked, "store" | "keyring">): Promise<void> {
+  const all = await store.open();
+  canaries.splice(0, canaries.length, ...all);
+  if (!await isRightKey(keyring, all)) throw wrongKey();
+}
+
+function wrongKey(): PoolError {
+  return new PoolError(
     "wrong_key",
     "TOKEN_ENCRYPTION_KEY is not the key that this pool's tokens are sealed with: set the key that the service has. " +
       "Nothing was changed",

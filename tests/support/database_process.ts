@@ -4,12 +4,16 @@
  *     deno run --allow-all database_process.ts lock <file> <ms>       holds a write lock, says "locked"
  *     deno run --allow-all database_process.ts read <file> <sql>      prints the rows as JSON
  *     deno run --allow-all database_process.ts draw <url> <key> <n>   draws n tokens, prints their ids as it goes
+ *     deno run --allow-all database_process.ts consume <url>          draws and draws, and takes commands, see below
  *     deno run --allow-all database_process.ts donate <url> <key> <from>   donates until it is killed, prints each id
  *
  * Locks and reads go through node:sqlite, which shares nothing with the driver under test.
  */
 
+import process from "node:process";
+import { createInterface } from "node:readline";
 import { DatabaseSync } from "node:sqlite";
+import { PoolError } from "../../lib/errors.ts";
 import { createPool } from "../../lib/pool.ts";
 
 const [command, target, ...rest] = Deno.args as [string, string, ...string[]];
@@ -44,6 +48,43 @@ switch (command) {
       if (token !== null) ids.push(token.id);
     }
     console.log(JSON.stringify({ ids, delays }));
+    break;
+  }
+  case "consume": {
+    // Commands, carried out between two draws: `keys <current> [<previous>…]` changes the environment; each prints what
+    // has happened since the one before. It ends when there are no more.
+    const headers = { "x-ratelimit-limit": "1000000", "x-ratelimit-resource": "core" };
+    await using pool = createPool({
+      database: target,
+      fetch: () => Promise.resolve(new Response("{}", { status: 200, headers })),
+    });
+    const commands: string[] = [];
+    let isOver = false;
+    createInterface({ input: process.stdin }).on("line", (line) => commands.push(line)).on(
+      "close",
+      () => isOver = true,
+    );
+    let counts = { asked: 0, answered: 0, refused: [] as string[] };
+    for (let n = 0; !isOver; n++) {
+      for (const [command, current, ...previous] of commands.splice(0).map((line) => line.split(" "))) {
+        if (command === "keys") {
+          process.env["TOKEN_ENCRYPTION_KEY"] = current;
+          process.env["TOKEN_ENCRYPTION_KEYS_PREVIOUS"] = previous.join(",");
+        }
+        console.log(JSON.stringify(counts));
+        counts = { asked: 0, answered: 0, refused: [] };
+      }
+      await new Promise((resolve) => setTimeout(resolve, 3)); // so that several of them and the job have a chance each
+      if (process.env["TOKEN_ENCRYPTION_KEY"] === undefined) continue;
+      counts.asked++;
+      try {
+        const drawn = n % 2 === 0 ? await pool.getToken() : await pool.fetch("/repos/denoland/deno");
+        if (drawn !== null) counts.answered++;
+        if (drawn instanceof Response) await drawn.body?.cancel();
+      } catch (error) {
+        counts.refused.push(error instanceof PoolError ? error.code : String(error));
+      }
+    }
     break;
   }
   case "donate": {
