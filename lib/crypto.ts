@@ -9,15 +9,19 @@
  * Additional data = `token-pool|v1|<kid>|<column>|<github_user_id>`: a text that was moved to another row or column
  * does not open. Nonces are random: NIST SP 800-38D allows 2^32 texts per key that way; a pool writes some 10^5.
  *
+ * What is to be recognised but never read back is authenticated instead: HMAC-SHA-256 under keys that HKDF (RFC 5869)
+ * derives of the same key bytes, one for each purpose, so that no key serves two.
+ *
  * @module
  */
 
 import { Buffer } from "node:buffer";
-import { timingSafeEqual } from "node:crypto";
+import { createHash, timingSafeEqual } from "node:crypto";
 
 const VERSION = "v1";
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
+const HMAC: HmacKeyGenParams = { name: "HMAC", hash: "SHA-256", length: 256 };
 const KEY_PATTERN = /^[0-9a-f]{64}$/i;
 
 /** Where a sealed text belongs; it opens nowhere else. */
@@ -31,10 +35,21 @@ export interface Place {
 /** A way to get random bytes; a test may pass its own. */
 export type RandomBytes = (length: number) => Uint8Array<ArrayBuffer>;
 
+/** A keyed hash, and the key that it was made with. */
+export interface Mac {
+  kid: string;
+  /** HMAC-SHA-256, base64url, 43 characters. */
+  mac: string;
+}
+
 interface Key {
   kid: string;
-  /** Not extractable. */
+  /** Not extractable, as the next. */
   key: CryptoKey;
+  /** What keys for other purposes are derived from. */
+  root: CryptoKey;
+  /** Those, by purpose. */
+  derived: Map<string, Promise<CryptoKey>>;
 }
 
 /** Whether a text is a key: exactly 64 hex digits, which are 256 bits. */
@@ -73,6 +88,26 @@ export class Keyring {
   /** The key id that new texts are sealed under. */
   get kid(): string {
     return this.#current.kid;
+  }
+
+  /** The key ids of all keys, the current first. */
+  get kids(): string[] {
+    return [...this.#keys.keys()];
+  }
+
+  /**
+   * Hashes a text for one purpose under every key, the current first: who has no key cannot tell what it was, nor make
+   * another that would pass for it.
+   */
+  async macs(purpose: string, text: string): Promise<Mac[]> {
+    return await Promise.all([...this.#keys.values()].map(async ({ kid, root, derived }) => {
+      let key = derived.get(purpose);
+      if (key === undefined) {
+        key = crypto.subtle.deriveKey(derivation(purpose), root, HMAC, false, ["sign"]);
+        derived.set(purpose, key);
+      }
+      return { kid, mac: toBase64Url(await crypto.subtle.sign("HMAC", await key, new TextEncoder().encode(text))) };
+    }));
   }
 
   /** Seals a text for one place, under the current key. */
@@ -114,6 +149,20 @@ export async function sha256Base64Url(text: string): Promise<string> {
   return toBase64Url(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
 }
 
+/** SHA-256 of texts that come one after the other. */
+export class RunningDigest {
+  readonly #hash = createHash("sha256");
+
+  update(text: string): void {
+    this.#hash.update(text);
+  }
+
+  /** The digest of all texts so far, base64url. Nothing can be added any more. */
+  end(): string {
+    return this.#hash.digest("base64url");
+  }
+}
+
 /** 256 random bits, base64url, 43 characters: a state, a PKCE verifier. */
 export function randomText(): string {
   return toBase64Url(crypto.getRandomValues(new Uint8Array(32)));
@@ -135,8 +184,16 @@ async function importKey(hex: string): Promise<Key> {
   const named = new Uint8Array([...new TextEncoder().encode("kid"), ...bytes]);
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", named));
   const kid = Buffer.from(digest.subarray(0, 4)).toString("hex");
-  const key = await crypto.subtle.importKey("raw", bytes, "AES-GCM", false, ["encrypt", "decrypt"]);
-  return { kid, key };
+  const [key, root] = await Promise.all([
+    crypto.subtle.importKey("raw", bytes, "AES-GCM", false, ["encrypt", "decrypt"]),
+    crypto.subtle.importKey("raw", bytes, "HKDF", false, ["deriveKey"]),
+  ]);
+  return { kid, key, root, derived: new Map() };
+}
+
+function derivation(purpose: string): HkdfParams {
+  const info = new TextEncoder().encode(`token-pool|${VERSION}|${purpose}`);
+  return { name: "HKDF", hash: "SHA-256", salt: new Uint8Array(), info };
 }
 
 function algorithm(nonce: Uint8Array<ArrayBuffer>, kid: string, place: Place): AesGcmParams {

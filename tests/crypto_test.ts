@@ -7,9 +7,9 @@
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { createCipheriv, createDecipheriv, createHash } from "node:crypto";
+import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync } from "node:crypto";
 import fc from "npm:fast-check@4.10.2";
-import { isKey, isSameText, Keyring, type Place, randomText, sha256Base64Url } from "../lib/crypto.ts";
+import { isKey, isSameText, Keyring, type Place, randomText, RunningDigest, sha256Base64Url } from "../lib/crypto.ts";
 import { KEY, OTHER_KEY } from "./support/fixtures.ts";
 
 const PLACE: Place = { column: "token", githubUserId: "583231" };
@@ -275,6 +275,27 @@ Deno.test("Keyring.open() gives back any text, in any place", async () => {
     }),
     { numRuns: 300 },
   );
+});
+
+Deno.test("Keyring.macs() are HMAC-SHA-256 by keys that HKDF derives for each purpose, as node:crypto computes them", async () => {
+  const keyring = await Keyring.from(KEY, [OTHER_KEY]);
+  const expected = [KEY, OTHER_KEY].map((key) => {
+    const root = hkdfSync("sha256", Buffer.from(key, "hex"), "", "token-pool|v1|tombstone", 32);
+    return createHmac("sha256", new Uint8Array(root)).update("583231").digest("base64url");
+  });
+  const macs = await keyring.macs("tombstone", "583231");
+  assert.deepEqual(macs.map(({ mac }) => mac), expected);
+  assert.deepEqual(macs.map(({ kid }) => kid), keyring.kids);
+  assert.equal(keyring.kids[0], keyring.kid);
+  assert.deepEqual(await keyring.macs("tombstone", "583231"), macs, "the same again");
+  const others = [...await keyring.macs("backup", "583231"), ...await keyring.macs("tombstone", "583232")];
+  assert.equal(new Set([...others, ...macs].map(({ mac }) => mac)).size, 6);
+});
+
+Deno.test("RunningDigest is SHA-256 of all texts in a row", async () => {
+  const digest = new RunningDigest();
+  for (const text of ["", "a", "bc", "é"]) digest.update(text);
+  assert.equal(digest.end(), await sha256Base64Url("abcé"));
 });
 
 Deno.test("Keyring.from() refuses malformed keys with a RangeError that does not hold them", async () => {
