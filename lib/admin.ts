@@ -7,6 +7,8 @@
  * | `stats` | what `/status` says |
  * | `upkeep` | one round: suspects, expiring tokens, revocations |
  * | `rotate-key` | seals everything under the current key; can be cut off and run again; `--dry-run` counts rows by key |
+ * | `export` | a backup, on standard output; see lib/backup.ts |
+ * | `import` | restores a backup from standard input; `--dry-run` tells what would come of it |
  *
  * Exit codes: 0 done, 1 failed, 2 not understood.
  *
@@ -14,6 +16,7 @@
  */
 
 import { parseArgs } from "node:util";
+import { exportPool, importPool } from "./backup.ts";
 import { PoolError } from "./errors.ts";
 import { auditKeys, rotateKey } from "./rotate.ts";
 import { openGitHub, openVault, type ServiceOptions } from "./service.ts";
@@ -27,8 +30,10 @@ const USAGE = `deno task admin <command> [--json] [--dry-run]
   stats       what /status says
   upkeep      one round of upkeep: suspects, expiring tokens, revocations
   rotate-key  seals everything under the current key; can be cut off and run again
+  export      a backup, on standard output
+  import      restores a backup from standard input; what it restores is handed out once upkeep has asked GitHub
 
---dry-run     of rotate-key counts rows by key, and changes nothing`;
+--dry-run     of rotate-key counts rows by key, and of import tells what would come of it; nothing is changed`;
 
 /** Where a command writes. */
 export interface Output {
@@ -57,6 +62,7 @@ export async function runAdmin(
   const vault = openVault(options);
   try {
     const found = await parsed.run(vault, options, output, parsed.dryRun);
+    if (found === null) return 0;
     if (parsed.json) output.log(JSON.stringify(found));
     else for (const line of lines(found)) output.log(line);
     return 0;
@@ -69,12 +75,13 @@ export async function runAdmin(
   }
 }
 
+/** What it returns is printed; null = it has printed itself. */
 type Command = (
   vault: Vault,
   options: ServiceOptions,
   output: Output,
   dryRun: boolean,
-) => Promise<object | object[]>;
+) => Promise<object | object[] | null>;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   list: async (vault) => await (await vault.store()).list(),
@@ -82,6 +89,15 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   upkeep: (vault, options) => runUpkeep({ vault, github: openGitHub(vault.settings, options.fetch) }),
   "rotate-key": (vault, _, output, dryRun) =>
     dryRun ? auditKeys(vault) : rotateKey(vault, (done) => output.error(`${done} rows`)),
+  export: async (vault, _, output) => {
+    for await (const line of exportPool(vault)) output.log(line);
+    return null;
+  },
+  import: async (vault, _, output, dryRun) =>
+    await importPool(vault, await new Response(Deno.stdin.readable).blob(), {
+      dryRun,
+      onProgress: (done) => output.error(`${done} rows`),
+    }),
 };
 
 function understand(args: string[]): { run: Command; json: boolean; dryRun: boolean } | null {

@@ -173,7 +173,7 @@ export class DonationFlow {
   /** First the pool, then GitHub: once the row is gone nobody hands the token out again, whatever GitHub answers. */
   async #withdraw(grant: Grant, user: GitHubUser): Promise<Outcome> {
     const githubUserId = String(user.id);
-    const wasDonor = await (await this.#options.vault.store()).withdraw(githubUserId);
+    const wasDonor = await this.#options.vault.withdraw(githubUserId);
     const isRevoked = await this.#revokeSurely("grant", githubUserId, grant.token);
     return { kind: "withdrawn", wasDonor, isRevoked };
   }

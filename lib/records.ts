@@ -17,6 +17,12 @@ export const DAY_MS = 86_400_000;
 /** A donor is shown the calls of so many days, today among them. */
 const DAYS_SHOWN = 30;
 
+/**
+ * How long a withdrawal is remembered, and so how old a backup may be: 13 months. GitHub itself revokes a token that has
+ * not been used for a year (docs: "Token expiration and revocation"), so what an older backup holds is not worth more.
+ */
+export const WITHDRAWALS_KEPT_MS: number = 396 * DAY_MS;
+
 /** What a claim returns: the donation, still sealed, and the row's window after the charge. */
 export interface Claim {
   id: number;
@@ -71,6 +77,47 @@ export interface SealedDonation {
   /** Epoch milliseconds. */
   expiresAt: number | null;
   reserve: number;
+}
+
+/** A donation as a backup has it: what its donor gave and chose, and nothing that is learnt anew. Names as in the table. */
+export interface BackedUpDonation {
+  github_user_id: string;
+  github_username: string | null;
+  token: string;
+  refresh_token: string | null;
+  expires_at: number | null;
+  reserve: number;
+  donated_at: number;
+  /** Null = not paused. */
+  paused_at: number | null;
+  /** GitHub has asked to leave the user alone until then. */
+  held_until: number;
+}
+
+/** A revocation that is still to be made, as a backup has it. */
+export interface BackedUpRevocation {
+  /** Empty when GitHub had not said whose the token is. */
+  github_user_id: string;
+  token: string;
+  kind: "token" | "grant";
+}
+
+/** What came of donations that were to be restored. */
+export interface RestoredDonations {
+  /** The donor had none. */
+  added: number;
+  /** The donor had an older one. */
+  replaced: number;
+  /** The donor has this one, or a newer one. */
+  kept: number;
+  /** The donor has withdrawn since. */
+  withdrawn: number;
+}
+
+/** What came of revocations that were to be restored. */
+export interface RestoredRevocations {
+  added: number;
+  kept: number;
 }
 
 /** Texts that were sealed anew, and what they are to take the place of. */

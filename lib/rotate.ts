@@ -9,6 +9,9 @@
  * another key the old canaries go, in the same transaction as that is looked at, and from then on no donation is taken
  * under an old key: who seals under it is told `wrong_key`, and the donor that nothing was stored.
  *
+ * The hashes of who has withdrawn stay as they are, since nobody can tell whose they are: a backup is compared with
+ * them by every key at hand, and asks for the key of those that it may need (lib/backup.ts).
+ *
  * @module
  */
 

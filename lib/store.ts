@@ -15,10 +15,13 @@
  * @module
  */
 
+import type { Mac } from "./crypto.ts";
 import type { CallOptions, Connection, SqlValue, Statement } from "./database.ts";
 import { PoolError } from "./errors.ts";
 import { assumedWindow, type CompleteReport, DEFAULT_RESOURCE, RESET_SLACK_MS } from "./rate_limit.ts";
 import {
+  type BackedUpDonation,
+  type BackedUpRevocation,
   type Bench,
   type Claim,
   claimOf,
@@ -34,12 +37,18 @@ import {
   type OwnDonationRow,
   type PoolFigures,
   type Resealed,
+  type RestoredDonations,
+  type RestoredRevocations,
   type SealedDonation,
   type SealedToken,
+  WITHDRAWALS_KEPT_MS,
 } from "./records.ts";
 
-/** 2 added `token_pool_counters`, `token_pool_days` and `token_pool_pauses`; an older library works on with the newer tables. */
-const SCHEMA_VERSION = 2;
+/**
+ * 2 added `token_pool_counters`, `token_pool_days` and `token_pool_pauses`; 3 added `token_pool_tombstones`. An older
+ * library works on with the newer tables.
+ */
+const SCHEMA_VERSION = 3;
 
 const SCHEMA = [
   // schema_version; retired_calls = calls drawn from donations that have left since
@@ -135,6 +144,14 @@ const SCHEMA = [
   // so a claim need not know of it; whatever moves rows must. Since version 2.
   `CREATE TABLE IF NOT EXISTS token_pool_pauses (token_id INTEGER PRIMARY KEY, paused_at INTEGER NOT NULL)`,
 
+  // Who has withdrawn, so that no backup brings them back. Nobody without the key can tell who that is. A donor who
+  // comes back has a newer donation, and stays here for the sake of older backups. Since version 3.
+  `CREATE TABLE IF NOT EXISTS token_pool_tombstones (
+    donor_hash TEXT PRIMARY KEY,          -- of the GitHub user id, see Vault.tombstones() in lib/vault.ts
+    kid TEXT NOT NULL,                    -- of the key that it was hashed with
+    withdrawn_at INTEGER NOT NULL
+  ) WITHOUT ROWID`,
+
   `INSERT OR IGNORE INTO token_pool_meta (key, value) VALUES ('retired_calls', 0)`,
   `INSERT INTO token_pool_meta (key, value) VALUES ('schema_version', ${SCHEMA_VERSION})
     ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)`,
@@ -193,6 +210,25 @@ const kidOf = (sealed: string) => `iif(${sealed} GLOB 'v1.????????.*', substr(${
 
 /** Whether something of a donation is sealed under another key than `:prefix` says. */
 const UNDER_OTHER_KEYS = "(substr(token, 1, 12) <> :prefix OR substr(refresh_token, 1, 12) <> :prefix)";
+
+/** Donations of a backup, as JSON in `:rows`; `hashes` = the donor's, by each key at hand. */
+const INCOMING = `(SELECT key AS position, value ->> 'github_user_id' AS github_user_id,
+    value ->> 'github_username' AS github_username, value ->> 'token' AS token,
+    value ->> 'refresh_token' AS refresh_token, value ->> 'expires_at' AS expires_at, value ->> 'reserve' AS reserve,
+    value ->> 'donated_at' AS donated_at, value ->> 'paused_at' AS paused_at, value ->> 'held_until' AS held_until,
+    value -> 'hashes' AS hashes
+  FROM json_each(:rows))`;
+
+/** Whether a donor has withdrawn since a donation of {@linkcode INCOMING}. */
+const IS_WITHDRAWN = `EXISTS (SELECT 1 FROM token_pool_tombstones WHERE withdrawn_at >= donated_at
+    AND donor_hash IN (SELECT value FROM json_each(hashes)))`;
+
+/** The donations that this transaction has restored: {@linkcode statementsFor}'s `restore` marks them, for no longer. */
+const RESTORED = `token_pool_tokens t JOIN ${INCOMING} new ON t.github_user_id = new.github_user_id AND t.checks = -1`;
+
+/** Revocations of a backup, as JSON in `:rows`. */
+const INCOMING_REVOCATIONS = `(SELECT value ->> 'github_user_id' AS github_user_id, value ->> 'token' AS token,
+    value ->> 'kind' AS kind FROM json_each(:rows))`;
 
 /** The statements, by what they do. `now` is the database's clock, or `:now` when a clock was given. */
 function statementsFor(now: string) {
@@ -394,6 +430,10 @@ function statementsFor(now: string) {
     spareGrant: `UPDATE token_pool_revocations SET kind = 'token' WHERE github_user_id = :user AND kind = 'grant'`,
     unqueue: `DELETE FROM token_pool_revocations WHERE github_user_id = :user AND token = :token`,
     withdraw: removal("github_user_id = :user", "withdrawn"),
+    // Also of who has no donation: the database that had it may have been lost.
+    bury: `INSERT INTO token_pool_tombstones (donor_hash, kid, withdrawn_at) VALUES (:hash, :kid, ${now})
+      ON CONFLICT (donor_hash) DO UPDATE SET withdrawn_at = max(withdrawn_at, excluded.withdrawn_at)`,
+    forgetWithdrawals: `DELETE FROM token_pool_tombstones WHERE withdrawn_at < ${now} - ${WITHDRAWALS_KEPT_MS}`,
     removeSuspended: removal("id = :id", "account_suspended"),
     removeScoped: removal("id = :id", "has_scopes"),
     removeRefused: removal("id = :id AND token = :token", "refresh_refused"),
@@ -484,6 +524,60 @@ function statementsFor(now: string) {
     assertKeyInUse: `INSERT INTO token_pool_meta (key, value) SELECT 'key_in_use', NULL
       WHERE EXISTS (SELECT 1 FROM token_pool_canaries)
         AND NOT EXISTS (SELECT 1 FROM token_pool_canaries WHERE kid = substr(:token, 4, 8))`,
+
+    backupHead:
+      `SELECT json_array(${now}, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'token_pool_tokens'), 0))`,
+    backupDonations: `SELECT json_array(id, json_object('github_user_id', github_user_id,
+        'github_username', github_username, 'token', token, 'refresh_token', refresh_token, 'expires_at', expires_at,
+        'reserve', reserve, 'donated_at', donated_at, 'paused_at', paused_at, 'held_until', held_until))
+      FROM token_pool_tokens LEFT JOIN token_pool_pauses ON token_id = id WHERE id > :after ORDER BY id LIMIT :count`,
+    backupRevocations:
+      `SELECT json_array(id, json_object('github_user_id', github_user_id, 'token', token, 'kind', kind))
+      FROM token_pool_revocations WHERE id > :after ORDER BY id LIMIT :count`,
+    withdrawalsUnderOtherKeys: `SELECT count(*) FROM token_pool_tombstones
+      WHERE withdrawn_at >= :since AND kid NOT IN (SELECT value FROM json_each(:kids))`,
+
+    restoring: `SELECT json_array(outcome, count(*)) FROM (SELECT CASE WHEN ${IS_WITHDRAWN} THEN 'withdrawn'
+          WHEN held IS NULL THEN 'added' WHEN held < donated_at THEN 'replaced' ELSE 'kept' END AS outcome
+        FROM (SELECT *, (SELECT t.donated_at FROM token_pool_tokens t WHERE t.github_user_id = new.github_user_id) AS held
+          FROM ${INCOMING} new)) GROUP BY outcome`,
+    countRestored: count(`SELECT 'donations.new' FROM ${INCOMING} new WHERE NOT ${IS_WITHDRAWN} AND NOT EXISTS
+      (SELECT 1 FROM token_pool_tokens t WHERE t.github_user_id = new.github_user_id)`),
+    // As suspects that are due at once, so none is handed out before GitHub has said that it is alive. That is no
+    // incident: nothing is noted among the suspicions. Ids go on after all that this or that pool has given.
+    restore:
+      `INSERT INTO token_pool_tokens (id, github_user_id, github_username, token, refresh_token, expires_at, reserve,
+        donated_at, held_until, suspect_at, check_at, checks)
+      SELECT position + 1 + max(:last_id, coalesce((SELECT max(id) FROM token_pool_tokens), 0),
+          coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'token_pool_tokens'), 0)),
+        github_user_id, github_username, token, refresh_token, expires_at, reserve, donated_at, held_until, ${now}, ${now}, -1
+      FROM ${INCOMING} WHERE NOT ${IS_WITHDRAWN}
+      ON CONFLICT (github_user_id) DO UPDATE SET github_username = excluded.github_username, token = excluded.token,
+        refresh_token = excluded.refresh_token, expires_at = excluded.expires_at, refresh_after = 0,
+        reserve = excluded.reserve, donated_at = excluded.donated_at,
+        held_until = max(held_until, excluded.held_until), suspect_at = excluded.suspect_at,
+        check_at = excluded.check_at, checks = -1, not_found_at = NULL, braked = 0
+      WHERE token_pool_tokens.donated_at < excluded.donated_at`,
+    seedRestored: `INSERT OR IGNORE INTO token_pool_limits
+        (token_id, resource, cap, remaining, floor, held_until, ready_at, turn)
+      SELECT t.id, resource, cap, cap, ${floorOf("t.reserve", "cap")}, t.held_until, ${NEVER}, t.id
+      FROM ${RESTORED} JOIN token_pool_resources`,
+    barRestored: `UPDATE token_pool_limits SET ready_at = ${NEVER},
+        floor = (SELECT ${floorOf("reserve", "cap")} FROM token_pool_tokens WHERE id = token_id)
+      WHERE token_id IN (SELECT t.id FROM ${RESTORED})`,
+    unpauseRestored: `DELETE FROM token_pool_pauses WHERE token_id IN (SELECT t.id FROM ${RESTORED})`,
+    pauseRestored: `INSERT OR REPLACE INTO token_pool_pauses (token_id, paused_at)
+      SELECT t.id, new.paused_at FROM ${RESTORED} WHERE new.paused_at IS NOT NULL AND new.token = t.token`,
+    unmarkRestored: `UPDATE token_pool_tokens SET checks = 0 WHERE id IN (SELECT t.id FROM ${RESTORED})`,
+
+    restoringRevocations:
+      `SELECT json_array(count(*), coalesce(sum(r.token IS NULL), 0)) FROM ${INCOMING_REVOCATIONS} new
+      LEFT JOIN token_pool_revocations r ON r.token = new.token`,
+    // Of who has a donation by now, the grant must stay: it is the donation's as well.
+    restoreRevocations: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
+      SELECT github_user_id, token, iif(EXISTS (SELECT 1 FROM token_pool_tokens t
+        WHERE t.github_user_id = new.github_user_id), 'token', kind), ${now}
+      FROM ${INCOMING_REVOCATIONS} new WHERE NOT EXISTS (SELECT 1 FROM token_pool_revocations r WHERE r.token = new.token)`,
   };
 }
 
@@ -723,9 +817,17 @@ export class Store {
     await this.#run([this.#statement(this.#sql.unqueue, { user: githubUserId, token })]);
   }
 
-  /** Deletes the donation of a user. Returns whether there was one. */
-  async withdraw(githubUserId: string): Promise<boolean> {
-    const statements = this.#sql.withdraw.map((sql) => this.#statement(sql, { user: githubUserId }));
+  /**
+   * Deletes the donation of a user.
+   *
+   * @param tombstone What keeps backups from bringing it back; remembered whether or not there is a donation.
+   * @returns Whether there was one.
+   */
+  async withdraw(githubUserId: string, tombstone: Mac | null = null): Promise<boolean> {
+    const bury = tombstone === null
+      ? []
+      : [this.#statement(this.#sql.bury, { hash: tombstone.mac, kid: tombstone.kid })];
+    const statements = [...bury, ...this.#sql.withdraw.map((sql) => this.#statement(sql, { user: githubUserId }))];
     return (await this.#connection.batch(statements, { durable: true, repeatable: true })).at(-1)!.length > 0;
   }
 
@@ -756,9 +858,10 @@ export class Store {
     return await this.#ofUser(githubUserId, [exists, requeuePaused, unpause]);
   }
 
-  /** Forgets the daily counts that nobody is shown any more. */
-  async forgetDays(): Promise<void> {
-    await this.#run([this.#statement(this.#sql.forgetDays)]);
+  /** Forgets daily counts that nobody is shown any more, and withdrawals of long ago. */
+  async tidy(): Promise<void> {
+    const { forgetDays, forgetWithdrawals } = this.#sql;
+    await this.#run([forgetDays, forgetWithdrawals].map((sql) => this.#statement(sql)));
   }
 
   /** Takes up to `count` suspects that GitHub is to be asked about now. */
@@ -878,6 +981,65 @@ export class Store {
       sql: this.#sql.resealRevocation,
       args: { id, token: renewed.token, old: old.token },
     })));
+  }
+
+  /** What a backup begins with: the database's time, and the highest id that was ever given to a donation. */
+  async backupHead(): Promise<{ now: number; lastId: number }> {
+    const rows = await this.#connection.execute(this.#statement(this.#sql.backupHead), { repeatable: true });
+    const [now, lastId] = single<[number, number]>(rows)!;
+    return { now, lastId };
+  }
+
+  /** Up to `count` donations after the id `after`, for a backup, each with its id. */
+  async backupDonations(after: number, count: number): Promise<[id: number, donation: BackedUpDonation][]> {
+    const statement = { sql: this.#sql.backupDonations, args: { after, count } };
+    return (await this.#connection.execute(statement, { repeatable: true })).map(json<[number, BackedUpDonation]>);
+  }
+
+  /** The same of revocations that are still to be made. */
+  async backupRevocations(after: number, count: number): Promise<[id: number, revocation: BackedUpRevocation][]> {
+    const statement = { sql: this.#sql.backupRevocations, args: { after, count } };
+    return (await this.#connection.execute(statement, { repeatable: true })).map(json<[number, BackedUpRevocation]>);
+  }
+
+  /** How many donors have withdrawn since a time and are remembered by other keys than these. */
+  async withdrawalsUnderOtherKeys(kids: readonly string[], since: number): Promise<number> {
+    const statement = { sql: this.#sql.withdrawalsUnderOtherKeys, args: { kids: JSON.stringify(kids), since } };
+    return single<number>(await this.#connection.execute(statement, { repeatable: true }))!;
+  }
+
+  /**
+   * Restores donations of a backup, but for those whose donors have withdrawn since or have a newer one. None is handed
+   * out before GitHub has said that its token is alive.
+   *
+   * @param donations Each with its donor's hash under every key at hand.
+   * @param options `lastId`: new ids are higher. `dryRun`: only tells what would come of it.
+   */
+  async restoreDonations(
+    donations: readonly (BackedUpDonation & { hashes: string[] })[],
+    { lastId, dryRun }: { lastId: number; dryRun: boolean },
+  ): Promise<RestoredDonations> {
+    const { restoring, countRestored, restore, seedRestored, barRestored, ...rest } = this.#sql;
+    const { unpauseRestored, pauseRestored, unmarkRestored } = rest;
+    const writes = [countRestored, restore, seedRestored, barRestored, unpauseRestored, pauseRestored, unmarkRestored];
+    const args = { rows: JSON.stringify(donations), last_id: lastId };
+    const statements = [restoring, ...(dryRun ? [] : writes)].map((sql) => this.#statement(sql, args));
+    const [outcomes] = await this.#connection.batch(statements, { durable: true, repeatable: true });
+    const counted = Object.fromEntries(outcomes!.map(json<[keyof RestoredDonations, number]>));
+    return { added: 0, replaced: 0, kept: 0, withdrawn: 0, ...counted };
+  }
+
+  /** Restores revocations of a backup that are not there. */
+  async restoreRevocations(
+    revocations: readonly BackedUpRevocation[],
+    { dryRun }: { dryRun: boolean },
+  ): Promise<RestoredRevocations> {
+    const { restoringRevocations, restoreRevocations } = this.#sql;
+    const statements = [restoringRevocations, ...(dryRun ? [] : [restoreRevocations])]
+      .map((sql) => this.#statement(sql, { rows: JSON.stringify(revocations) }));
+    const [counts] = await this.#connection.batch(statements, { durable: true, repeatable: true });
+    const [all, added] = single<[number, number]>(counts!)!;
+    return { added, kept: all - added };
   }
 
   /** Closes the database. */

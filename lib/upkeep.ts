@@ -10,7 +10,7 @@
  * | a token that expires within the hour | gives a new one | it takes the old one's place |
  * | | the refresh token is no good | the donation is deleted |
  * | a revocation that failed | done, or already gone | forgotten |
- * | daily counts of more than 31 days ago | is not asked | forgotten |
+ * | daily counts of more than 31 days ago, withdrawals of more than 13 months ago | is not asked | forgotten |
  *
  * @module
  */
@@ -51,7 +51,7 @@ export async function runUpkeep(options: UpkeepOptions): Promise<UpkeepReport> {
   await refreshExpiring(options, report);
   await confirmSuspects(options, report);
   await revokeDue(options, report);
-  await (await options.vault.store()).forgetDays();
+  await (await options.vault.store()).tidy();
   return report;
 }
 

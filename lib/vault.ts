@@ -9,7 +9,7 @@
  */
 
 import { assertReserve, type Config, type Environment, Settings, type Variable } from "./config.ts";
-import { Keyring } from "./crypto.ts";
+import { Keyring, type Mac } from "./crypto.ts";
 import { Connection, type ConnectionOptions, type Database, type DatabaseSource } from "./database.ts";
 import { PoolError } from "./errors.ts";
 import type { SealedDonation } from "./records.ts";
@@ -160,6 +160,20 @@ export class Vault {
   }
 
   /**
+   * The same as {@linkcode unlockToSeal}, and lets in who has only the key of one of these canaries.
+   *
+   * @throws {PoolError} With code `config`, `database` or `wrong_key`.
+   */
+  async admit(canaries: Canaries): Promise<void> {
+    const { store, keyring, canaries: known } = await this.unlockToSeal();
+    for (const [kid, sealed] of canaries) {
+      if (known.some(([other]) => other === kid) || await keyring.open(sealed, CANARY_PLACE) !== CANARY_TEXT) continue;
+      const all = await store.addCanary(kid, sealed, { onlyIfFirst: false });
+      known.splice(0, known.length, ...all);
+    }
+  }
+
+  /**
    * The keys by themselves, for what is sealed but not stored here.
    *
    * @throws {PoolError} With code `config`.
@@ -212,6 +226,27 @@ export class Vault {
       expiresAt: donation.expires_at ?? null,
       reserve: donation.reserve ?? config.TOKEN_POOL_RESERVE,
     };
+  }
+
+  /**
+   * Deletes the donation of a user, and remembers by a keyed hash that no backup may bring it back. A wrong key is no
+   * reason not to.
+   *
+   * @returns Whether there was a donation.
+   * @throws {PoolError} With code `config` or `database`.
+   */
+  async withdraw(githubUserId: string): Promise<boolean> {
+    const [tombstone] = await this.tombstones(githubUserId);
+    return await (await this.store()).withdraw(githubUserId, tombstone);
+  }
+
+  /**
+   * What a user's withdrawal is remembered by, under every key at hand, the current first.
+   *
+   * @throws {PoolError} With code `config`.
+   */
+  async tombstones(githubUserId: string): Promise<Mac[]> {
+    return await (await this.keyring()).macs("tombstone", githubUserId);
   }
 
   /** Opens a text from the database, or returns null when no key at hand opens it. */

@@ -451,7 +451,7 @@ Deno.test("on a libSQL server too a paused token is not handed out, and its call
   assert.deepEqual((await store.stats()).tokens.paused, 1);
   assert.equal(await store.resume("1001"), true);
   assert.ok(await other.getToken());
-  await store.forgetDays();
+  await store.tidy();
   await vault.close();
 });
 
@@ -483,7 +483,7 @@ Deno.test("a database of schema version 1 gets the new tables, and counts from t
   await draw(upgraded, 2);
   assert.deepEqual((await own(service)).calls, { total: 6, today: 2, last30Days: 2 });
   assert.deepEqual(await service.database.look("SELECT value FROM token_pool_meta WHERE key = 'schema_version'"), [{
-    value: 2,
+    value: 3,
   }]);
 });
 

@@ -13,7 +13,7 @@ import { landingPage, type LandingProps } from "../views/landing.tsx";
 import { page } from "../views/layout.tsx";
 import { messagePage, MESSAGES } from "../views/message.tsx";
 import { OG_IMAGE } from "../views/og_image.ts";
-import { KEPT, keptOf, RENEWAL, SEALED } from "../views/stored.tsx";
+import { AFTERWARDS, KEPT, keptOf, RENEWAL, SEALED } from "../views/stored.tsx";
 import { STYLESHEET } from "../views/style.ts";
 import { thanksPage } from "../views/thanks.tsx";
 import { withdrawnPage, withdrawPage } from "../views/withdraw.tsx";
@@ -230,6 +230,7 @@ const DISCLOSURES: Record<string, Record<string, string>> = {
   token_pool_revocations: Object.fromEntries(
     ["id", "github_user_id", "token", "kind", "due_at", "tries"].map((column) => [column, "keeps asking"]),
   ),
+  token_pool_tombstones: { donor_hash: AFTERWARDS, kid: AFTERWARDS, withdrawn_at: AFTERWARDS },
 };
 
 Deno.test("every column of a donor's is told of on the landing page, and what is kept on the thanks", async () => {
@@ -241,7 +242,9 @@ Deno.test("every column of a donor's is told of on the landing page, and what is
       WHERE t.type = 'table' AND t.name LIKE 'token\\_pool\\_%' ESCAPE '\\'`,
   ) as { table: string; column: string }[];
   const ofDonors = new Set(
-    columns.filter(({ column }) => ["token_id", "github_user_id"].includes(column)).map(({ table }) => table),
+    columns.filter(({ column }) => ["token_id", "github_user_id", "donor_hash"].includes(column)).map(({ table }) =>
+      table
+    ),
   );
   assert.ok(ofDonors.has("token_pool_tokens"));
   let checked = 0;
@@ -258,7 +261,7 @@ Deno.test("every column of a donor's is told of on the landing page, and what is
     "and nothing is told that is not stored",
   );
   const thanks = textOf(thanksPage({ login: "ada", reserve: 0.5, isUpdate: false, expires: true, ...GRANT }));
-  for (const phrase of [...KEPT, SEALED, RENEWAL]) assert.ok(thanks.includes(phrase), phrase);
+  for (const phrase of [...KEPT, SEALED, RENEWAL, AFTERWARDS]) assert.ok(thanks.includes(phrase), phrase);
 });
 
 Deno.test("the page says AES-256-GCM, and that is what seals a token", async () => {

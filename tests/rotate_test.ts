@@ -56,7 +56,7 @@ async function oldPool(count = 3) {
     },
     /** All that the tables hold. */
     async dump(): Promise<unknown> {
-      const tables = ["tokens", "revocations", "canaries", "limits", "counters"];
+      const tables = ["tokens", "revocations", "canaries", "limits", "counters", "tombstones"];
       return await Promise.all(tables.map((table) => database.look(`SELECT * FROM token_pool_${table}`)));
     },
     async canaries(): Promise<unknown[]> {

@@ -25,6 +25,7 @@ const FLOWS: Record<string, string> = {
   "lib/stats.ts": "dashboard",
   "lib/upkeep.ts": "upkeep",
   "lib/rotate.ts": "rotation",
+  "lib/backup.ts": "backup",
 };
 const ENTRIES = ["main.http.ts", "lib/upkeep.cron.ts", "lib/admin.ts"];
 const OWNERS = [
@@ -472,7 +473,7 @@ Deno.test("lib/pool.ts pulls in the consumer's flow and nothing of the service",
         .map(({ specifier }) => npmPackage(specifier)?.name).filter((name) => name !== undefined),
     );
   const isService = (path: string) =>
-    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|donation|rate_guard|github|service|stats|metrics|upkeep|upkeep\.cron|admin|rotate)\.ts)$/
+    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|donation|rate_guard|github|service|stats|metrics|upkeep|upkeep\.cron|admin|rotate|backup)\.ts)$/
       .test(
         path,
       );

@@ -26,11 +26,15 @@ export const SEALED = "the token itself, encrypted with AES-256-GCM; the key is 
 /** What is kept besides where GitHub lets tokens expire. */
 export const RENEWAL = "if GitHub lets the token expire: when, and, encrypted too, what renews it";
 
+/** What is kept of who has left. */
+export const AFTERWARDS =
+  "after you withdraw, for 13 months: when, and a keyed hash of your GitHub user id, so that no backup brings you back";
+
 /** All that is kept of a donation, as a list. */
 export function Stored({ expires = true }: { expires?: boolean }) {
   return (
     <ul class="stored">
-      {[...KEPT, SEALED, ...(expires ? [RENEWAL] : [])].map((what) => <li key={what}>{what}</li>)}
+      {[...KEPT, SEALED, ...(expires ? [RENEWAL] : []), AFTERWARDS].map((what) => <li key={what}>{what}</li>)}
     </ul>
   );
 }
