@@ -404,6 +404,9 @@ function statementsFor(now: string) {
       SELECT id, ${now} FROM token_pool_tokens WHERE github_user_id = :user`,
     barPaused: `UPDATE token_pool_limits SET ready_at = ${NEVER}
       WHERE token_id = (SELECT id FROM token_pool_tokens WHERE github_user_id = :user)`,
+    // A library of version 1 knows of no pauses, and a late report of its puts a row back into the queue.
+    barAllPaused: `UPDATE token_pool_limits SET ready_at = ${NEVER}
+      WHERE token_id IN (SELECT token_id FROM token_pool_pauses) AND ready_at < ${NEVER}`,
     // At the end of each queue, also within the millisecond. Only what was paused moves, so it can be repeated.
     requeuePaused: `UPDATE token_pool_limits SET ready_at = ${readyAt(now, "false")},
         turn = (SELECT coalesce(max(turn), 0) + 1 FROM token_pool_limits q
@@ -601,7 +604,10 @@ export class Store {
     this.#sql = statementsFor(clock === undefined ? DATABASE_CLOCK : ":now");
   }
 
-  /** Makes the tables if they are not there, and returns the canaries: kid and sealed text. */
+  /**
+   * Makes the tables that are not there, and returns the canaries: kid and sealed text. Whoever comes first does it, a
+   * consumer as well as the service: what is only ever added disturbs nobody who is on an older version.
+   */
   async open(): Promise<[kid: string, sealed: string][]> {
     const look = {
       sql: `SELECT json_object('version', (SELECT value FROM token_pool_meta WHERE key = 'schema_version'),
@@ -614,11 +620,30 @@ export class Store {
       if (!isMissingTable(error)) throw error;
     }
     if (found !== null && found.version >= SCHEMA_VERSION) return found.canaries;
+    if (found !== null) await this.#addGranted();
     const { calls } = assumedWindow(DEFAULT_RESOURCE);
     const register = { sql: this.#sql.registerResource, args: { resource: DEFAULT_RESOURCE, assumed: calls } };
     const statements = [...SCHEMA.map((sql) => ({ sql })), register, look];
     const results = await this.#connection.batch(statements, { repeatable: true, durable: true });
     return single<{ canaries: [string, string][] }>(results.at(-1)!)!.canaries;
+  }
+
+  /**
+   * The first schema had no `granted`. Of a column nobody can say "if it does not exist", so of two processes that
+   * upgrade at once one may be told that it is there by now. It is the only one; what comes later comes as a table.
+   */
+  async #addGranted(): Promise<void> {
+    const [found] = await this.#connection.execute({
+      sql: `SELECT count(*) FROM pragma_table_info('token_pool_limits') WHERE name = 'granted'`,
+    }, { repeatable: true });
+    if (Number(found![0]) > 0) return;
+    try {
+      await this.#connection.execute({
+        sql: `ALTER TABLE token_pool_limits ADD COLUMN granted INTEGER NOT NULL DEFAULT 0`,
+      });
+    } catch (error) {
+      if (!isThereAlready(error)) throw error;
+    }
   }
 
   /** Adds a canary; with `onlyIfFirst` only where there is none yet. Returns all canaries. */
@@ -858,10 +883,10 @@ export class Store {
     return await this.#ofUser(githubUserId, [exists, requeuePaused, unpause]);
   }
 
-  /** Forgets daily counts that nobody is shown any more, and withdrawals of long ago. */
+  /** Forgets daily counts that nobody is shown any more and withdrawals of long ago, and sees to it that pauses hold. */
   async tidy(): Promise<void> {
-    const { forgetDays, forgetWithdrawals } = this.#sql;
-    await this.#run([forgetDays, forgetWithdrawals].map((sql) => this.#statement(sql)));
+    const { forgetDays, forgetWithdrawals, barAllPaused } = this.#sql;
+    await this.#run([forgetDays, forgetWithdrawals, barAllPaused].map((sql) => this.#statement(sql)));
   }
 
   /** Takes up to `count` suspects that GitHub is to be asked about now. */
@@ -1106,6 +1131,10 @@ function single<T>(rows: unknown[][]): T | null {
 
 function isMissingTable(error: unknown): boolean {
   return error instanceof PoolError && error.cause instanceof Error && /no such table/i.test(error.cause.message);
+}
+
+function isThereAlready(error: unknown): boolean {
+  return error instanceof PoolError && error.cause instanceof Error && /duplicate column/i.test(error.cause.message);
 }
 
 /** By the constraint that `assertKeyInUse` breaks. */

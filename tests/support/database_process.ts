@@ -4,6 +4,8 @@
  *     deno run --allow-all database_process.ts lock <file> <ms>       holds a write lock, says "locked"
  *     deno run --allow-all database_process.ts read <file> <sql>      prints the rows as JSON
  *     deno run --allow-all database_process.ts draw <url> <key> <n>   draws n tokens, prints their ids as it goes
+ *     deno run --allow-all database_process.ts first <url> <key> <n> <user>   the same with the first release's statements,
+ *                                                                     while the user donates and withdraws
  *     deno run --allow-all database_process.ts consume <url>          draws and draws, and takes commands, see below
  *     deno run --allow-all database_process.ts donate <url> <key> <from>   donates until it is killed, prints each id
  *
@@ -13,8 +15,10 @@
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { DatabaseSync } from "node:sqlite";
+import { Keyring } from "../../lib/crypto.ts";
 import { PoolError } from "../../lib/errors.ts";
 import { createPool } from "../../lib/pool.ts";
+import { FirstRelease } from "./first_release.ts";
 
 const [command, target, ...rest] = Deno.args as [string, string, ...string[]];
 
@@ -48,6 +52,27 @@ switch (command) {
       if (token !== null) ids.push(token.id);
     }
     console.log(JSON.stringify({ ids, delays }));
+    break;
+  }
+  case "first": {
+    const [key, count, user] = rest as [string, string, string];
+    const first = new FirstRelease(target);
+    await first.open();
+    await first.firstUse();
+    const sealed = await (await Keyring.from(key)).seal("gho_x", { column: "token", githubUserId: user });
+    console.log("ready");
+    await Deno.stdin.read(new Uint8Array(1));
+    const ids: number[] = [];
+    for (let n = 0; n < Number(count); n++) {
+      const claim = await first.claim();
+      if (claim === null) continue;
+      ids.push(claim.id);
+      await first.merge(claim.id, 5000, 4900 - n, Math.floor(Date.now() / 1000) + 3600);
+      if (n % 4 === 1) await first.donate(user, sealed);
+      if (n % 4 === 3) await first.withdraw(user);
+    }
+    first.close();
+    console.log(JSON.stringify({ ids }));
     break;
   }
   case "consume": {
