@@ -159,10 +159,21 @@ export class Settings {
     return config;
   }
 
+  /**
+   * The settings for what happens at each call: only these variables are read anew, and the rest if one of them has
+   * changed. Reading all of them takes longer than everything else that such a call has to do.
+   *
+   * @throws {PoolError} With code `config`, listing every problem at once.
+   */
+  glance(names: readonly Variable[]): Config {
+    const { config = null, values } = this.#checked ?? {};
+    const isSame = names.every((name) => this.#valueOf(name) === values?.[VARIABLES.indexOf(name)]);
+    return config !== null && isSame ? config : this.read();
+  }
+
   /** The settings, if they can be read at all, and all that is wrong with them. */
   inspect(required: readonly Variable[] = []): { config: Config | null; problems: Problem[] } {
-    const { environment, overrides = {} } = this.#sources;
-    const values = VARIABLES.map((name) => overrides[name] ?? valueOf(environment, name));
+    const values = VARIABLES.map((name) => this.#valueOf(name));
     const isChanged = values.some((value, index) => value !== this.#checked?.values[index]);
     if (this.#checked === null || isChanged) this.#checked = { values, ...check(values) };
     const { config, problems } = this.#checked;
@@ -183,6 +194,11 @@ export class Settings {
   linkTo(name: Variable): string | null {
     const { valTownSettingsUrl } = this.#valTown();
     return valTownSettingsUrl === null ? null : `${valTownSettingsUrl}?key=${name}`;
+  }
+
+  #valueOf(name: Variable): string | undefined {
+    const { environment, overrides = {} } = this.#sources;
+    return overrides[name] ?? valueOf(environment, name);
   }
 
   #valTown(): ValTown {
