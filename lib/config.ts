@@ -160,15 +160,12 @@ export class Settings {
   }
 
   /**
-   * The settings for what happens at each call: only these variables are read anew, and the rest if one of them has
-   * changed. Reading all of them takes longer than everything else that such a call has to do.
-   *
-   * @throws {PoolError} With code `config`, listing every problem at once.
+   * The settings as they were last read, if these variables are still the same; null otherwise, or when there was
+   * anything wrong. For what happens at each call: reading all of them takes longer than the rest of it.
    */
-  glance(names: readonly Variable[]): Config {
+  glance(names: readonly Variable[]): Config | null {
     const { config = null, values } = this.#checked ?? {};
-    const isSame = names.every((name) => this.#valueOf(name) === values?.[VARIABLES.indexOf(name)]);
-    return config !== null && isSame ? config : this.read();
+    return names.every((name) => this.#valueOf(name) === values?.[VARIABLES.indexOf(name)]) ? config : null;
   }
 
   /** The settings, if they can be read at all, and all that is wrong with them. */

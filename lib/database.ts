@@ -163,8 +163,9 @@ export class Connection {
     const givesUpAt = performance.now() + 2 * this.#lockTimeoutMs;
     for (let attempt = 1;; attempt++) {
       try {
-        await this.#prepare(durable);
-        return await this.#bounded(run());
+        if (this.#isFile) await this.#prepare(durable);
+        // The native call is over before it returns, so there is nothing to bound.
+        return await (this.#isFile ? run() : this.#bounded(run()));
       } catch (error) {
         await this.#reopen(error);
         const isLocked = isBusy(error);
@@ -175,9 +176,8 @@ export class Connection {
     }
   }
 
-  /** Sets what does not survive a new connection. */
+  /** Sets what does not survive a new connection to a file. */
   async #prepare(durable: boolean): Promise<void> {
-    if (!this.#isFile) return;
     if (this.#synchronous === null) await this.#driver.execute({ sql: "PRAGMA journal_mode = WAL", args: [] });
     // In WAL, NORMAL survives a killed process but not a power cut; FULL survives both (sqlite.org/pragma.html).
     const wanted = durable ? "FULL" : "NORMAL";
@@ -194,7 +194,6 @@ export class Connection {
   }
 
   async #bounded<T>(answer: Promise<T>): Promise<T> {
-    if (this.#isFile) return await answer; // the native call is over before it returns
     let timer: ReturnType<typeof setTimeout> | undefined;
     const tooLate = new Promise<never>((_, reject) => {
       const late = () => reject(new DOMException(`No answer within ${this.#timeoutMs} ms`, "TimeoutError"));

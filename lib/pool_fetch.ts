@@ -100,7 +100,8 @@ export function createPoolFetch(
   async function poolFetch(input: RequestInfo | URL, init: PoolRequestInit = {}): Promise<Response> {
     const { pool: options = {}, ...rest } = init;
     assertOptions(options);
-    const { GITHUB_API_URL: apiUrl, TOKEN_POOL_DISABLED: isDisabled } = vault.settings.glance(READ_AT_EACH_CALL);
+    const config = vault.settings.glance(READ_AT_EACH_CALL) ?? vault.settings.read();
+    const { GITHUB_API_URL: apiUrl, TOKEN_POOL_DISABLED: isDisabled } = config;
     const request = await toApiRequest(input, rest, apiUrl);
     assertAllowed(request, apiUrl);
     // Who brings a token of their own does not need one of the pool's.
@@ -219,7 +220,7 @@ export function createPoolFetch(
 
   /** Sends, and follows redirects: with the token only within the API, where each hop is a call of its own. */
   async function send(request: ApiRequest, ticket: Ticket, apiUrl: string, patience: Patience): Promise<Answer> {
-    const { method, redirect, signal } = request;
+    const { method, redirect } = request;
     let hop = request;
     let paid: Ticket | null = ticket;
     let tokenId = ticket.id;
@@ -240,7 +241,7 @@ export function createPoolFetch(
       if (!/^https?:$/.test(next?.protocol ?? "")) {
         throw new RedirectError("Cannot follow a redirect to what is no site");
       }
-      hop = { ...hop, target: next!.href, url: next!.href, signal };
+      hop = { ...hop, target: next!.href, url: next!.href };
       if (isApi(hop.url, apiUrl)) {
         assertAllowed(hop, apiUrl);
         paid = await takeTicket(ticket.resource, tokenId, patience);
