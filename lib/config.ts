@@ -7,7 +7,6 @@
  * @module
  */
 
-import process from "node:process";
 import { z } from "npm:zod@4.6.7";
 import { isKey } from "./crypto.ts";
 import { PoolError } from "./errors.ts";
@@ -109,7 +108,8 @@ export type Config = z.output<typeof schema> & ValTown;
 /** The process's own environment; empty where reading it is not allowed. */
 export function processEnvironment(name: string): string | undefined {
   try {
-    return process.env[name];
+    if (typeof Deno !== "undefined") return Deno.env.get(name);
+    return (globalThis as { process?: { env: Record<string, string | undefined> } }).process?.env[name]; // Node
   } catch {
     return undefined; // no permission to read it is the same as not set
   }

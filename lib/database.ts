@@ -215,7 +215,7 @@ function isFileUrl(url: string): boolean {
 async function openUrl(source: { url: string; authToken?: string | undefined }, options: ConnectionOptions) {
   const { url, authToken } = source;
   if (url.startsWith("file:") || url === ":memory:") {
-    const { createClient } = await import("npm:@libsql/client@0.18.0");
+    const { createClient } = await import("npm:@libsql/client@0.18.0/sqlite3");
     return createClient({ url, timeout: options.lockTimeoutMs ?? 5_000, concurrency: 1 }) as Driver;
   }
   const { createClient } = await import("npm:@libsql/client@0.18.0/web");
