@@ -5,7 +5,7 @@
  * |---|---|
  * | `list` | every donation: login, state, limit, remaining, calls, key id |
  * | `stats` | what `/status` says |
- * | `upkeep` | one round: suspects, expiring tokens, revocations |
+ * | `upkeep` | one round: suspects, expiring and idle tokens, revocations, limits, snapshot |
  * | `rotate-key` | seals everything under the current key; can be cut off and run again |
  *
  * Exit codes: 0 done, 1 failed, 2 not understood.
@@ -25,7 +25,7 @@ const USAGE = `deno task admin <command> [--json]
 
   list        every donation: login, state, limit, remaining, calls, key id
   stats       what /status says
-  upkeep      one round of upkeep: suspects, expiring tokens, revocations
+  upkeep      one round of upkeep: suspects, expiring and idle tokens, revocations, limits, snapshot
   rotate-key  seals everything under the current key; can be cut off and run again`;
 
 /** Where a command writes. */

@@ -69,7 +69,7 @@ const LOGIN_BACKOFF: Backoff = { baseSeconds: 900, mostSeconds: 21_600 };
 const LONGEST_WAIT_SECONDS = 86_400;
 
 /** Nobody who is logged in has so few calls an hour; anybody who is not has (docs: 60 for unauthenticated requests). */
-const ANONYMOUS_LIMIT = 60;
+export const ANONYMOUS_LIMIT = 60;
 
 /** Whether the verdict depends on the body, so that it is read only then. */
 export function needsBody(status: number, headers: Headers, url: string | null): boolean {

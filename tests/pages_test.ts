@@ -222,6 +222,11 @@ const DISCLOSURES: Record<string, Record<string, string>> = {
     token_id: "a number for the donation",
     paused_at: "whether you have paused it, and since when",
   },
+  token_pool_probes: {
+    token_id: "a number for the donation",
+    asked_at: "when the pool itself last asked GitHub with the token",
+    used_at: "when the pool itself last asked GitHub with the token",
+  },
   token_pool_suspicions: {
     token_id: "a number for the donation",
     at: "when GitHub refused the token, and what came of it",

@@ -40,6 +40,7 @@ const PURE = [
   "lib/errors.ts",
   "lib/health.ts",
   "lib/metrics.ts",
+  "lib/probe.ts",
   "lib/rate_guard.ts",
   "lib/rate_limit.ts",
   "lib/records.ts",
