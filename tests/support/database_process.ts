@@ -5,12 +5,15 @@
  *     deno run --allow-all database_process.ts read <file> <sql>      prints the rows as JSON
  *     deno run --allow-all database_process.ts draw <url> <key> <n>   draws n tokens, prints their ids as it goes
  *     deno run --allow-all database_process.ts donate <url> <key> <from>   donates until it is killed, prints each id
+ *     deno run --allow-all database_process.ts upkeep <variables>     one round, with this environment, prints its report
  *
  * Locks and reads go through node:sqlite, which shares nothing with the driver under test.
  */
 
 import { DatabaseSync } from "node:sqlite";
 import { createPool } from "../../lib/pool.ts";
+import { openGitHub, openVault } from "../../lib/service.ts";
+import { runUpkeep } from "../../lib/upkeep.ts";
 
 const [command, target, ...rest] = Deno.args as [string, string, ...string[]];
 
@@ -44,6 +47,16 @@ switch (command) {
       if (token !== null) ids.push(token.id);
     }
     console.log(JSON.stringify({ ids, delays }));
+    break;
+  }
+  case "upkeep": {
+    const variables = JSON.parse(target) as Record<string, string>;
+    const vault = openVault({ environment: (name) => variables[name] });
+    await vault.unlock();
+    console.log("ready");
+    await Deno.stdin.read(new Uint8Array(1)); // all start at once
+    console.log(JSON.stringify(await runUpkeep({ vault, github: openGitHub(vault.settings) })));
+    await vault.close();
     break;
   }
   case "donate": {
