@@ -67,7 +67,7 @@ function readingsIn(body: string): Readings {
 }
 
 function reportOf({ resource, window }: ProbedRow, readings: Readings): CompleteReport[] {
-  const reading = Object.hasOwn(readings, resource) ? readings[resource] : null;
+  const reading = readings[resource];
   if (!reading) return [];
   const { limit, remaining, reset, used = null } = reading;
   const isFull = used === 0 || remaining >= limit;

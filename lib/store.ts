@@ -289,7 +289,7 @@ function statementsFor(now: string) {
       AND EXISTS (SELECT 1 FROM token_pool_days WHERE token_id = 0 AND day < ${today} - ${DAYS_KEPT})`,
 
     // In one statement, so that whoever comes at the same time finds it done.
-    takeSnapshot: `INSERT OR IGNORE INTO token_pool_snapshots (hour, donations, healthy, usable, lendable)
+    takeSnapshot: `INSERT INTO token_pool_snapshots (hour, donations, healthy, usable, lendable)
       SELECT * FROM (SELECT ${hour}, count(*), coalesce(sum(ready_at <= ${now}), 0),
           coalesce(sum(iif(ready_at <= ${now}, max(0, ${full} - floor), 0)), 0),
           coalesce(sum(iif(${isPaused("t.id")}, 0, max(0, cap - floor))), 0)

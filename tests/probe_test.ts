@@ -145,6 +145,10 @@ Deno.test("runUpkeep() does not ask where consumers report, where nothing was dr
   const { github, clock, pool } = service;
   await lend(service);
   await pool.getToken({ resource: "search" });
+  const store = await service.vault.store();
+  const lease = (await store.exchange({ reports: [], unused: [], wanted: { resource: "core", most: 5 } }))!;
+  const back = { id: lease.id, resource: "core", calls: 5, windowEnds: lease.windowEnds, resetAt: null, ceiling: null };
+  await store.exchange({ reports: [], unused: [back], wanted: null });
   for (const minutes of [0.5, 1, 5]) {
     clock.advance(minutes * MINUTE);
     assert.deepEqual(await upkeep(service), report());
@@ -266,6 +270,59 @@ Deno.test("an answer about the old token does no harm to a donation that came me
   }
 });
 
+Deno.test("runUpkeep() benches as after any other call when GitHub refuses the question", async (t) => {
+  const spent = limitHeaders(5000, 0, RESET);
+  const refusals: [name: string, refusal: ReturnType<typeof observed>, seconds: number][] = [
+    ["the user", observed(403, { message: "secondary rate limit" }, { "retry-after": "600" }), 600],
+    ["the resource", observed(403, { message: "API rate limit exceeded for user ID 1." }, {}), 60],
+    ["until the reset", observed(403, { message: "API rate limit exceeded for user ID 1." }, spent), 3600 - 60 + 1],
+  ];
+  for (const [name, refusal, seconds] of refusals) {
+    await t.step(name, async () => {
+      await using service = await temporaryService();
+      const { clock, client, pool } = service;
+      await lend(service);
+      await call(service, 1);
+      clock.advance(MINUTE);
+      client.rateLimit = () => Promise.resolve(refusal);
+      assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+      clock.advance(seconds * 1000 - 1);
+      assert.equal(await pool.getToken(), null);
+      clock.advance(1);
+      assert.ok(await pool.getToken());
+    });
+  }
+});
+
+Deno.test("runUpkeep() notes when a token expires, if the answer says so", async () => {
+  await using service = await temporaryService();
+  const { clock, client, database } = service;
+  await lend(service);
+  await call(service, 1);
+  clock.advance(MINUTE);
+  const headers = { "x-oauth-scopes": "", "github-authentication-token-expiration": "2026-12-24 18:00:00 UTC" };
+  client.rateLimit = () => Promise.resolve(observed(200, reading(5000, 4000, 1000), headers));
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  assert.deepEqual(await database.look("SELECT expires_at FROM token_pool_tokens"), [
+    { expires_at: Date.UTC(2026, 11, 24, 18) },
+  ]);
+});
+
+Deno.test("when the pool asked is forgotten with the donation, whoever removes it", async () => {
+  await using service = await temporaryService();
+  const { clock, vault, database } = service;
+  const times = () => database.look("SELECT * FROM token_pool_probes");
+  await lend(service);
+  clock.advance(300 * DAY);
+  await upkeep(service);
+  assert.equal((await times()).length, 1);
+  await (await vault.store()).withdraw("583231");
+  assert.deepEqual(await times(), []);
+  await database.look("INSERT INTO token_pool_probes (token_id, asked_at) VALUES (1, 1)"); // an older library left it
+  await upkeep(service);
+  assert.deepEqual(await times(), []);
+});
+
 Deno.test("runUpkeep() leaves suspects, paused donors and benched ones in peace", async (t) => {
   const reasons: Record<string, (service: Service, id: number) => Promise<unknown>> = {
     "paused": async ({ vault }) => (await vault.store()).pause("583231"),
@@ -353,8 +410,9 @@ Deno.test("runUpkeep() tries an idle token again each day until GitHub answers: 
   const { github, clock, database } = service;
   await lend(service);
   clock.advance(300 * DAY);
-  github.down = { answer: 503, only: ASK };
-  for (let day = 1; day <= 3; day++) {
+  for (const [index, answer] of [503, "nothing", 503].entries()) {
+    const day = index + 1;
+    github.down = { answer: answer as 503 | "nothing", only: ASK };
     assert.deepEqual(await upkeep(service), report());
     assert.deepEqual(await upkeep(service), report(), "put off");
     assert.equal(github.count(ASK), day);
@@ -401,6 +459,7 @@ Deno.test("a token that does not open is passed by, and does not keep others fro
   await database.look("UPDATE token_pool_tokens SET token = 'v1.00000000.AAAA.AAAA' WHERE id <= 20");
   clock.advance(300 * DAY);
   assert.deepEqual(await upkeep(service), report());
+  clock.advance(DAY); // when the turn of all has come
   assert.deepEqual(await upkeep(service), report({ asked: 1 }));
 });
 
