@@ -391,7 +391,8 @@ function statementsFor(now: string) {
         FROM token_pool_tokens t WHERE id = token_pool_probes.token_id)`,
     noteUse: `UPDATE token_pool_probes SET used_at = ${now} WHERE token_id = :id`,
     // An older library removes donations without it.
-    forgetProbes: `DELETE FROM token_pool_probes WHERE token_id NOT IN (SELECT id FROM token_pool_tokens)`,
+    forgetProbes: `DELETE FROM token_pool_probes
+      WHERE NOT EXISTS (SELECT 1 FROM token_pool_tokens WHERE id = token_id)`,
 
     // Taking it locks it for a minute: a refresh token works once, so two processes must not use the same.
     takeExpiring: `UPDATE token_pool_tokens SET refresh_after = ${now} + 60000

@@ -177,19 +177,19 @@ Deno.test("a replica that is cut off reads what was, claims nothing, and is righ
 Deno.test("a primary that is killed under load loses nothing acknowledged, and pools recover by themselves (2)", async () => {
   await using primary = await startSqld();
   await using replica = await startSqld({ primaryGrpcPort: primary.grpcPort });
-  const pools = [primary.url, primary.wsUrl, replica.url].map((url) => poolOn(url));
+  const pools = [primary.url, primary.wsUrl, replica.wsUrl].map((url) => poolOn(url));
   const donor = poolOn(primary.url);
   for (let n = 1; n <= 4; n++) await donor.addToken(donation(n));
   const claims = { acknowledged: 0, unknown: 0 };
   const donors = { acknowledged: [1, 2, 3, 4], last: 4 };
-  const errors: { code: unknown; ms: number }[] = [];
+  const errors: { whose: Pool; code: unknown; ms: number }[] = [];
   let isOver = false;
-  async function attempt<T>(call: () => Promise<T>): Promise<T | null> {
+  async function attempt<T>(whose: Pool, call: (pool: Pool) => Promise<T>): Promise<T | null> {
     const start = performance.now();
     try {
-      return await call();
+      return await call(whose);
     } catch (error) {
-      errors.push({ code: (error as { code?: unknown }).code, ms: performance.now() - start });
+      errors.push({ whose, code: (error as { code?: unknown }).code, ms: performance.now() - start });
       await new Promise((resolve) => setTimeout(resolve, 50)); // as callers do
       return null;
     }
@@ -197,7 +197,7 @@ Deno.test("a primary that is killed under load loses nothing acknowledged, and p
   const served = pools.map(() => 0);
   const claiming = pools.map(async (pool, index) => {
     while (!isOver) {
-      const token = await attempt(() => pool.getToken());
+      const token = await attempt(pool, (pool) => pool.getToken());
       if (token === null) claims.unknown++;
       else {
         claims.acknowledged++;
@@ -208,19 +208,20 @@ Deno.test("a primary that is killed under load loses nothing acknowledged, and p
   const donating = (async () => {
     while (!isOver) {
       const n = ++donors.last;
-      if (await attempt(() => donor.addToken(donation(n))) !== null) donors.acknowledged.push(n);
+      if (await attempt(donor, (donor) => donor.addToken(donation(n))) !== null) donors.acknowledged.push(n);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   })();
 
-  const isServing = (from: number[]) => async () =>
-    await Promise.resolve(served.every((count, index) => count > from[index]! + 20));
+  const isServing = (from: number[]) => () =>
+    Promise.resolve(served.every((count, index) => count > from[index]! + 20));
   try {
     for (let round = 1; round <= 2; round++) {
       await until(`all serve, round ${round}`, isServing([...served]));
-      const failed = errors.length;
+      const known = errors.length;
       await primary.kill();
-      await until("it is noticed", async () => await Promise.resolve(errors.length > failed + 10));
+      const haveFailed = () => new Set(errors.slice(known).map(({ whose }) => whose)).size === pools.length + 1;
+      await until("all have noticed", () => Promise.resolve(haveFailed()));
       await primary.restart();
       await until(`all serve again, round ${round}`, isServing([...served]));
     }

@@ -14,7 +14,7 @@ import { hasDone, runUpkeep, type UpkeepReport } from "../lib/upkeep.ts";
 import { FakeGitHub } from "./support/fake_github.ts";
 import { KEY, response, temporaryFolder } from "./support/fixtures.ts";
 import { linesOf, spawn } from "./support/processes.ts";
-import { type Service, temporaryService, visit } from "./support/service.ts";
+import { type Service, temporaryService, variablesOf, visit } from "./support/service.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -173,14 +173,7 @@ Deno.test("four processes at once refresh a token once, and do everything else o
   await using server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, github.handler.bind(github));
   const origin = `http://127.0.0.1:${server.addr.port}`;
   const database = `file:${folder.path}/pool.db`;
-  const variables = {
-    GITHUB_CLIENT_ID: github.clientId,
-    GITHUB_CLIENT_SECRET: github.clientSecret,
-    GITHUB_URL: origin,
-    GITHUB_API_URL: origin,
-    TOKEN_ENCRYPTION_KEY: KEY,
-    TOKEN_POOL_DATABASE_URL: database,
-  };
+  const variables = variablesOf(github, origin, database);
   {
     await using pool = createPool({ database, encryptionKey: KEY });
     for (const login of ["ada", "bob", "eve"]) {

@@ -13,7 +13,7 @@ import { openVault } from "../lib/service.ts";
 import { Stats, statusSchema } from "../lib/stats.ts";
 import { FakeGitHub } from "./support/fake_github.ts";
 import { KEY, OTHER_KEY, response, temporaryFolder } from "./support/fixtures.ts";
-import { report, type Service, temporaryService, upkeep, visit } from "./support/service.ts";
+import { report, type Service, temporaryService, upkeep, variablesOf, visit } from "./support/service.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -584,14 +584,7 @@ Deno.test("lib/upkeep.cron.ts runs rounds until nothing is due, with the process
       await pool.syncTokenHealth(donation, response(401));
     }
   }
-  const variables = {
-    GITHUB_CLIENT_ID: github.clientId,
-    GITHUB_CLIENT_SECRET: github.clientSecret,
-    GITHUB_URL: origin,
-    GITHUB_API_URL: origin,
-    TOKEN_ENCRYPTION_KEY: KEY,
-    TOKEN_POOL_DATABASE_URL: url,
-  };
+  const variables = variablesOf(github, origin, url);
   const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
   for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
   try {

@@ -144,6 +144,18 @@ export async function temporaryService(
   };
 }
 
+/** The environment of a process with a fake GitHub that is served at `origin`. */
+export function variablesOf(github: FakeGitHub, origin: string, databaseUrl: string): Record<string, string> {
+  return {
+    GITHUB_CLIENT_ID: github.clientId,
+    GITHUB_CLIENT_SECRET: github.clientSecret,
+    GITHUB_URL: origin,
+    GITHUB_API_URL: origin,
+    TOKEN_ENCRYPTION_KEY: KEY,
+    TOKEN_POOL_DATABASE_URL: databaseUrl,
+  };
+}
+
 /** How a person goes through GitHub. */
 export interface Visit {
   purpose?: Purpose;
