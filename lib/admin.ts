@@ -5,7 +5,7 @@
  * |---|---|
  * | `list` | every donation: login, state, limit, remaining, calls, key id |
  * | `stats` | what `/status` says |
- * | `upkeep` | one round: suspects, expiring tokens, revocations |
+ * | `upkeep` | one round: suspects, expiring and idle tokens, revocations, limits, snapshot |
  * | `rotate-key` | seals everything under the current key; can be cut off and run again; `--dry-run` counts rows by key |
  * | `export` | a backup, on standard output; see lib/backup.ts |
  * | `import` | restores a backup from standard input; `--dry-run` tells what would come of it |
@@ -28,7 +28,7 @@ const USAGE = `deno task admin <command> [--json] [--dry-run]
 
   list        every donation: login, state, limit, remaining, calls, key id
   stats       what /status says
-  upkeep      one round of upkeep: suspects, expiring tokens, revocations
+  upkeep      one round of upkeep: suspects, expiring and idle tokens, revocations, limits, snapshot
   rotate-key  seals everything under the current key; can be cut off and run again
   export      a backup, on standard output
   import      restores a backup from standard input; what it restores is handed out once upkeep has asked GitHub

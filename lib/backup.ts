@@ -8,7 +8,7 @@
  *     {"type":"revocation","github_user_id":"583231","token":"v1.…","kind":…}   any number
  *     {"type":"end","rows":…,"sha256":"…","kid":"…","mac":"…"}
  *
- * `sha256` is of all lines before, and `mac` of that digest, by a key that is derived of the pool's: a file that was cut
+ * `sha256` is a chain over all lines before, each hashed with the digest of the ones before it, and `mac` is of that, by a key that is derived of the pool's: a file that was cut
  * off, damaged or edited (a later donation than the withdrawal, a smaller reserve) is refused before anything is written.
  *
  * Not in it: windows, counters and daily figures. GitHub tells the windows with the first response, and the rest is
@@ -30,7 +30,7 @@
 
 import { z } from "npm:zod@4.6.7";
 import { MAX_RESERVE } from "./config.ts";
-import { isSameText, type Keyring, RunningDigest } from "./crypto.ts";
+import { isSameText, type Keyring, sha256Base64Url } from "./crypto.ts";
 import { PoolError } from "./errors.ts";
 import {
   type BackedUpDonation,
@@ -121,21 +121,20 @@ export interface ImportOptions {
  */
 export async function* exportPool(vault: Vault): AsyncGenerator<string, void, undefined> {
   const { store, keyring } = await vault.unlock();
-  const digest = new RunningDigest();
-  const line = (value: object) => {
+  let sha256 = "";
+  const line = async (value: object) => {
     const text = JSON.stringify(value);
-    digest.update(`${text}\n`);
+    sha256 = await chained(sha256, text);
     return text;
   };
   const canaries = await store.open();
   const { now, lastId } = await store.backupHead();
-  yield line({ format: FORMAT, version: VERSION, exported_at: now, last_id: lastId, canaries } satisfies Head);
+  yield await line({ format: FORMAT, version: VERSION, exported_at: now, last_id: lastId, canaries } satisfies Head);
   let rows = 0;
   for await (const row of rowsOf(store)) {
     rows++;
-    yield line(row);
+    yield await line(row);
   }
-  const sha256 = digest.end();
   const [mac] = await keyring.macs("backup", sha256);
   yield JSON.stringify({ type: "end", rows, sha256, ...mac });
 }
@@ -203,16 +202,16 @@ async function* rowsOf(store: Store): AsyncGenerator<Row, void, undefined> {
 
 /** Reads a backup to its end before anything is done with it: whether it is whole, and of this pool. */
 async function verify(backup: Backup, keyring: Keyring): Promise<{ head: Head; kids: Set<string> }> {
-  const digest = new RunningDigest();
   const kids = new Set<string>();
   let head: Head | null = null;
   let rows = 0;
+  let sha256 = "";
   for await (const text of linesOf(backup)) {
     if (head === null) head = parseHead(text);
     else {
       const line = parseLine(text, rows);
       if (line.type === "end") {
-        if (line.rows !== rows || line.sha256 !== digest.end()) {
+        if (line.rows !== rows || line.sha256 !== sha256) {
           throw unusable("is damaged: its digest is of other rows");
         }
         await assertGenuine(keyring, line);
@@ -221,9 +220,14 @@ async function verify(backup: Backup, keyring: Keyring): Promise<{ head: Head; k
       rows++;
       kids.add(kidOf(line.token));
     }
-    digest.update(`${text}\n`);
+    sha256 = await chained(sha256, text);
   }
   throw unusable(head === null ? "is empty" : `is cut off after ${rows} rows`);
+}
+
+/** The digest of a line and of all before it. */
+async function chained(before: string, line: string): Promise<string> {
+  return await sha256Base64Url(`${before}\n${line}`);
 }
 
 async function assertGenuine(keyring: Keyring, { sha256, kid, mac }: { sha256: string; kid: string; mac: string }) {
@@ -235,7 +239,7 @@ async function assertGenuine(keyring: Keyring, { sha256, kid, mac }: { sha256: s
         "TOKEN_ENCRYPTION_KEYS_PREVIOUS. Nothing was written",
     );
   }
-  if (!isSameText(own.mac, mac)) throw unusable("is not as it was made: somebody without the key has changed it");
+  if (!await isSameText(own.mac, mac)) throw unusable("is not as it was made: somebody without the key has changed it");
 }
 
 async function assertWithdrawalsAreKnown(store: Store, keyring: Keyring, { exported_at: since }: Head): Promise<void> {

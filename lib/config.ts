@@ -7,7 +7,6 @@
  * @module
  */
 
-import process from "node:process";
 import { z } from "npm:zod@4.6.7";
 import { isKey } from "./crypto.ts";
 import { PoolError } from "./errors.ts";
@@ -109,7 +108,8 @@ export type Config = z.output<typeof schema> & ValTown;
 /** The process's own environment; empty where reading it is not allowed. */
 export function processEnvironment(name: string): string | undefined {
   try {
-    return process.env[name];
+    if (typeof Deno !== "undefined") return Deno.env.get(name);
+    return (globalThis as { process?: { env: Record<string, string | undefined> } }).process?.env[name]; // Node
   } catch {
     return undefined; // no permission to read it is the same as not set
   }
@@ -159,10 +159,18 @@ export class Settings {
     return config;
   }
 
+  /**
+   * The settings as they were last read, if these variables are still the same; null otherwise, or when there was
+   * anything wrong. For what happens at each call: reading all of them takes longer than the rest of it.
+   */
+  glance(names: readonly Variable[]): Config | null {
+    const { config = null, values } = this.#checked ?? {};
+    return names.every((name) => this.#valueOf(name) === values?.[VARIABLES.indexOf(name)]) ? config : null;
+  }
+
   /** The settings, if they can be read at all, and all that is wrong with them. */
   inspect(required: readonly Variable[] = []): { config: Config | null; problems: Problem[] } {
-    const { environment, overrides = {} } = this.#sources;
-    const values = VARIABLES.map((name) => overrides[name] ?? valueOf(environment, name));
+    const values = VARIABLES.map((name) => this.#valueOf(name));
     const isChanged = values.some((value, index) => value !== this.#checked?.values[index]);
     if (this.#checked === null || isChanged) this.#checked = { values, ...check(values) };
     const { config, problems } = this.#checked;
@@ -183,6 +191,11 @@ export class Settings {
   linkTo(name: Variable): string | null {
     const { valTownSettingsUrl } = this.#valTown();
     return valTownSettingsUrl === null ? null : `${valTownSettingsUrl}?key=${name}`;
+  }
+
+  #valueOf(name: Variable): string | undefined {
+    const { environment, overrides = {} } = this.#sources;
+    return overrides[name] ?? valueOf(environment, name);
   }
 
   #valTown(): ValTown {

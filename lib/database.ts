@@ -17,7 +17,9 @@
  * 4. `batch` is deferred by default, and a deferred batch that reads first cannot wait for a lock. So always "write".
  * 5. The remote client waits for ever. So every call is bounded in time.
  * 6. Named arguments are not documented for Val Town's client. So names are turned into positions here.
- * 7. Val Town documents two row shapes, objects and arrays. So rows are read through `columns`.
+ * 7. A WebSocket whose other end fell silent stays open, and every later call on it waits as well. So a call that was
+ *    too late ends its client, and the next call gets a new one.
+ * 8. Val Town documents two row shapes, objects and arrays. So rows are read through `columns`.
  *
  * @module
  */
@@ -79,9 +81,10 @@ type Driver = Database & { reconnect?: () => Promise<void> | void; close?: () =>
 
 /** A database that can be relied upon: serialised, bounded in time, recovering, with one kind of error. */
 export class Connection {
-  readonly #driver: Driver;
+  #driver: Driver;
+  /** Makes a client like the one that there is; null for one that was given. */
+  readonly #makeDriver: (() => Promise<Driver>) | null;
   readonly #isFile: boolean;
-  readonly #owned: boolean;
   readonly #timeoutMs: number;
   readonly #lockTimeoutMs: number;
   readonly #sleep: (ms: number) => Promise<void>;
@@ -91,10 +94,13 @@ export class Connection {
   /** What `PRAGMA synchronous` is on the one connection; null = it was just opened. */
   #synchronous: "NORMAL" | "FULL" | null = null;
 
-  private constructor(driver: Driver, options: ConnectionOptions & { isFile: boolean; owned: boolean }) {
+  private constructor(
+    driver: Driver,
+    options: ConnectionOptions & { isFile: boolean; makeDriver: (() => Promise<Driver>) | null },
+  ) {
     this.#driver = driver;
+    this.#makeDriver = options.makeDriver;
     this.#isFile = options.isFile;
-    this.#owned = options.owned;
     this.#timeoutMs = options.timeoutMs ?? 8_000;
     this.#lockTimeoutMs = options.lockTimeoutMs ?? 5_000;
     this.#sleep = options.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
@@ -109,15 +115,15 @@ export class Connection {
   static async open(source: DatabaseSource, options: ConnectionOptions = {}): Promise<Connection> {
     if (source.kind === "given") {
       // What was given is its owner's to configure and to close; it is only reopened when trap 1 has it.
-      return new Connection(source.database, { ...options, isFile: false, owned: false });
+      return new Connection(source.database, { ...options, isFile: false, makeDriver: null });
     }
     try {
       if (source.kind === "val town") {
         const { sqlite } = await import("https://esm.town/v/std/sqlite/global.ts") as { sqlite: Driver };
-        return new Connection(sqlite, { ...options, isFile: false, owned: false });
+        return new Connection(sqlite, { ...options, isFile: false, makeDriver: null });
       }
-      const driver = await openUrl(source, options);
-      return new Connection(driver, { ...options, isFile: isFileUrl(source.url), owned: true });
+      const makeDriver = () => openUrl(source, options);
+      return new Connection(await makeDriver(), { ...options, isFile: isFileUrl(source.url), makeDriver });
     } catch (error) {
       throw new PoolError("database", "The token pool's database cannot be opened: check TOKEN_POOL_DATABASE_URL", {
         cause: error,
@@ -149,7 +155,7 @@ export class Connection {
 
   /** Closes what was opened here; a database that was given stays open. */
   close(): void {
-    if (this.#owned) this.#driver.close?.();
+    if (this.#makeDriver !== null) this.#driver.close?.();
   }
 
   #call<T>(run: () => Promise<T>, options: CallOptions): Promise<T> {
@@ -163,8 +169,9 @@ export class Connection {
     const givesUpAt = performance.now() + 2 * this.#lockTimeoutMs;
     for (let attempt = 1;; attempt++) {
       try {
-        await this.#prepare(durable);
-        return await this.#bounded(run());
+        if (this.#isFile) await this.#prepare(durable);
+        // The native call is over before it returns, so there is nothing to bound.
+        return await (this.#isFile ? run() : this.#bounded(run()));
       } catch (error) {
         await this.#reopen(error);
         const isLocked = isBusy(error);
@@ -175,9 +182,8 @@ export class Connection {
     }
   }
 
-  /** Sets what does not survive a new connection. */
+  /** Sets what does not survive a new connection to a file. */
   async #prepare(durable: boolean): Promise<void> {
-    if (!this.#isFile) return;
     if (this.#synchronous === null) await this.#driver.execute({ sql: "PRAGMA journal_mode = WAL", args: [] });
     // In WAL, NORMAL survives a killed process but not a power cut; FULL survives both (sqlite.org/pragma.html).
     const wanted = durable ? "FULL" : "NORMAL";
@@ -190,11 +196,14 @@ export class Connection {
     // Trap 1. A given client may be a file too, so it is reopened as well, but only for what poisons it: its owner may
     // be using it at the same time, and an in-memory database would not survive.
     if (this.#isFile || isBusy(error)) await this.#driver.reconnect?.();
+    if (this.#makeDriver !== null && isTooLate(error)) { // trap 7
+      this.#driver.close?.();
+      this.#driver = await this.#makeDriver();
+    }
     this.#synchronous = null;
   }
 
   async #bounded<T>(answer: Promise<T>): Promise<T> {
-    if (this.#isFile) return await answer; // the native call is over before it returns
     let timer: ReturnType<typeof setTimeout> | undefined;
     const tooLate = new Promise<never>((_, reject) => {
       const late = () => reject(new DOMException(`No answer within ${this.#timeoutMs} ms`, "TimeoutError"));
@@ -216,7 +225,7 @@ function isFileUrl(url: string): boolean {
 async function openUrl(source: { url: string; authToken?: string | undefined }, options: ConnectionOptions) {
   const { url, authToken } = source;
   if (url.startsWith("file:") || url === ":memory:") {
-    const { createClient } = await import("npm:@libsql/client@0.18.0");
+    const { createClient } = await import("npm:@libsql/client@0.18.0/sqlite3");
     return createClient({ url, timeout: options.lockTimeoutMs ?? 5_000, concurrency: 1 }) as Driver;
   }
   const { createClient } = await import("npm:@libsql/client@0.18.0/web");
@@ -248,6 +257,10 @@ function rowsOf({ columns, rows }: ResultSet): unknown[][] {
     const record = row as Record<string, unknown>;
     return columns.map((column) => record[column]);
   });
+}
+
+function isTooLate(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "TimeoutError";
 }
 
 function isBusy(error: unknown): boolean {

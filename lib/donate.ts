@@ -107,7 +107,7 @@ export class DonationFlow {
     const transaction = sealed === undefined ? null : await this.#open(sealed);
     if (transaction === null) return failed("expired");
     const state = once(callback, "state");
-    if (state === null || !isSameText(state, transaction.state)) return failed("mismatch");
+    if (state === null || !await isSameText(state, transaction.state)) return failed("mismatch");
     if (callback.has("error")) return failed(reasonOf(once(callback, "error")));
     const code = once(callback, "code");
     if (code === null) return failed("code_refused");

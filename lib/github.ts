@@ -11,6 +11,7 @@
 
 import { z } from "npm:zod@4.6.7";
 import { PoolError } from "./errors.ts";
+import type { Observation } from "./health.ts";
 
 /** GitHub answers or gives up within 10 s; the platform gives a request 60 s. */
 const TIMEOUT_MS = 10_000;
@@ -111,6 +112,21 @@ export class GitHub {
     return { ...parsed.data, scopes: (response.headers.get("x-oauth-scopes") ?? "").trim() };
   }
 
+  /** Asks, with a token, what is left of its limits; that is free. What the answer means is for lib/probe.ts to say. */
+  async rateLimit(token: string): Promise<Observation> {
+    const url = `${this.#options.apiUrl}/rate_limit`;
+    const response = await this.#send(url, {
+      headers: { authorization: `Bearer ${token}`, accept: "application/vnd.github+json" },
+    });
+    const { status, headers } = response;
+    return { status, headers, body: await textOf(response), url };
+  }
+
+  /** Where the API is. */
+  get apiUrl(): string {
+    return this.#options.apiUrl;
+  }
+
   /** Asks whether a token is still good. Anything but a clear answer is "unclear". */
   async checkToken(token: string): Promise<"valid" | "unknown" | "unclear"> {
     const response = await this.#sendAsApp("POST", "token", token);
@@ -191,6 +207,14 @@ async function bodyOf(response: Response): Promise<unknown> {
     return await response.json();
   } catch {
     return null; // not JSON: no answer that is understood
+  }
+}
+
+async function textOf(response: Response): Promise<string> {
+  try {
+    return await response.text();
+  } catch {
+    return ""; // cut off: the status still counts
   }
 }
 

@@ -69,7 +69,7 @@ const LOGIN_BACKOFF: Backoff = { baseSeconds: 900, mostSeconds: 21_600 };
 const LONGEST_WAIT_SECONDS = 86_400;
 
 /** Nobody who is logged in has so few calls an hour; anybody who is not has (docs: 60 for unauthenticated requests). */
-const ANONYMOUS_LIMIT = 60;
+export const ANONYMOUS_LIMIT = 60;
 
 /** Whether the verdict depends on the body, so that it is read only then. */
 export function needsBody(status: number, headers: Headers, url: string | null): boolean {
@@ -85,11 +85,12 @@ export function needsBody(status: number, headers: Headers, url: string | null):
 export function judge(observation: Observation, apiUrl: string): Verdict {
   const { status, headers, url } = observation;
   const info = parseRateLimitHeaders(headers);
-  const report = completeReport(info, resourceOf(url));
   if (isForeign(url, apiUrl, info)) return { kind: "ignore" };
 
+  const resource = info.resource ?? resourceOf(url);
+  const report = completeReport(info, resource);
   const isRefusal = status === 403 || status === 429;
-  const isGraphqlAnswer = status === 200 && isGraphql(headers, url);
+  const isGraphqlAnswer = status === 200 && resource === "graphql";
   const said = status === 401 || isRefusal || isGraphqlAnswer
     ? readBody(observation.body, isGraphqlAnswer)
     : NOTHING_SAID;
@@ -104,9 +105,9 @@ export function judge(observation: Observation, apiUrl: string): Verdict {
   if (status === 403 && /login attempts exceeded/i.test(said.message)) {
     return { kind: "bench_user", seconds: null, backoff: LOGIN_BACKOFF, report: null };
   }
-  if (isAnonymous(info, headers, url, said)) return { kind: "ignore" };
+  if (isAnonymous(info, headers, resource, said)) return { kind: "ignore" };
   if (isRefusal || isGraphqlAnswer) {
-    const refused = judgeRefusal(observation, info, report, said);
+    const refused = judgeRefusal(observation, info, resource, report, said);
     if (refused !== null) return refused;
   }
   if (status >= 200 && status < 300 && (headers.get("x-oauth-scopes") ?? "").trim() !== "") {
@@ -126,13 +127,13 @@ export function tokenExpiry(headers: Headers): number | null {
 
 /** Rows 8 to 13: what kind of limit refused the call, if it was one. */
 function judgeRefusal(
-  { status, headers, url }: Observation,
+  { status, headers }: Observation,
   info: RateLimitInfo,
+  resource: string,
   report: CompleteReport | null,
   said: Said,
 ): Verdict | null {
   const isGraphqlAnswer = status === 200;
-  const resource = isGraphqlAnswer ? "graphql" : info.resource ?? resourceOf(url);
   // A GraphQL error may quote the caller's own query, so only GitHub's phrases count there.
   const phrase = isGraphqlAnswer
     ? /^you have (?:exceeded|triggered) an? (?:secondary rate|abuse detection)/im
@@ -196,21 +197,26 @@ function blamesRequest(headers: Headers, { message }: Said): boolean {
   return headers.has("x-github-otp") || /requires authentication|JSON web token|one-time password/i.test(message);
 }
 
-function isAnonymous(info: RateLimitInfo, headers: Headers, url: string | null, { message }: Said): boolean {
+function isAnonymous(info: RateLimitInfo, headers: Headers, resource: string, { message }: Said): boolean {
   if (/API rate limit exceeded for .+\(But here's the good news/is.test(message)) return true;
-  const isCore = (info.resource ?? resourceOf(url)) === DEFAULT_RESOURCE;
+  const isCore = resource === DEFAULT_RESOURCE;
   return isCore && info.limit !== null && info.limit <= ANONYMOUS_LIMIT && !headers.has("x-oauth-scopes");
 }
 
 function isGraphql(headers: Headers, url: string | null): boolean {
-  return headers.get("x-ratelimit-resource") === "graphql" || resourceOf(url) === "graphql";
+  return (headers.get("x-ratelimit-resource") ?? resourceOf(url)) === "graphql";
 }
+
+/** Of the endpoints that are asked by the app, not by a token of the pool. */
+const OAUTH_PATH = /^\/(?:(?:applications|login)\/|credentials\/revoke(?:[?#]|$))/;
 
 /** Row 1. What is not the API says nothing of a token, unless it names limits. */
 function isForeign(url: string | null, apiUrl: string, info: RateLimitInfo): boolean {
-  if (url === null || !URL.canParse(url)) return false;
-  const path = pathOf(url);
-  if (/^\/(?:applications|login)\//.test(path) || path === "/credentials/revoke") return true;
+  if (url === null) return false;
+  // Taking a URL apart takes as long as the rest of the judgement, so that is spared where it is plainly the API's.
+  const isPlainlyApi = url.startsWith(`${apiUrl}/`);
+  if (OAUTH_PATH.test(isPlainlyApi ? url.slice(apiUrl.length) : pathOf(url))) return true;
+  if (isPlainlyApi || !URL.canParse(url)) return false;
   const { origin, hostname, pathname } = new URL(url);
   const isApi = origin === new URL(apiUrl).origin || hostname.startsWith("api.") || pathname.startsWith("/api/") ||
     /^(?:localhost|127\.0\.0\.1|\[::1\])$/.test(hostname); // an emulator, or a tunnel to GitHub Enterprise

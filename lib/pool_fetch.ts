@@ -10,7 +10,7 @@ import { PoolError } from "./errors.ts";
 import type { Verdict } from "./health.ts";
 import type { Leases, Ticket } from "./leases.ts";
 import { assertResource, resourceOf } from "./rate_limit.ts";
-import { assertAllowed, isApi, toApiRequest, withoutDonorHeaders } from "./request_rules.ts";
+import { type ApiRequest, assertAllowed, isApi, toApiRequest, withoutDonorHeaders } from "./request_rules.ts";
 import type { ResponseCache } from "./response_cache.ts";
 import type { Vault } from "./vault.ts";
 
@@ -47,6 +47,9 @@ export interface PoolFetchParts {
   fetch: typeof fetch;
 }
 
+/** The other settings matter only when a lease is taken, which reads all of them. */
+const READ_AT_EACH_CALL = ["GITHUB_API_URL", "TOKEN_POOL_DISABLED"] as const;
+
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const REDIRECTS_AT_MOST = 5;
 const ATTEMPTS = 3;
@@ -61,9 +64,14 @@ const PRIVATE_HEADERS = ["authorization", "proxy-authorization", "cookie"];
 /** A redirect that is not followed; another token would not help. */
 class RedirectError extends TypeError {}
 
+/** With which a caller gives up; most have none, and do not pay for one. */
+type Signal = AbortSignal | undefined;
+
 /** A call, answered. */
 interface Answer {
   response: Response;
+  /** Where it came from in the end. */
+  url: string;
   /** Whose ETag the answer has. */
   tokenId: number;
   /** Why another token should be tried; null = the answer is the caller's. */
@@ -73,7 +81,7 @@ interface Answer {
 /** Reads that are one call: who began it, and who joined. */
 interface UnderWay {
   answer: Promise<Response>;
-  signal: AbortSignal;
+  signal: Signal;
   guests: number;
   /** One for each guest, once there is an answer. */
   copies: Response[];
@@ -92,24 +100,24 @@ export function createPoolFetch(
   async function poolFetch(input: RequestInfo | URL, init: PoolRequestInit = {}): Promise<Response> {
     const { pool: options = {}, ...rest } = init;
     assertOptions(options);
-    const { GITHUB_API_URL: apiUrl, TOKEN_POOL_DISABLED: isDisabled } = vault.settings.read();
-    const request = toApiRequest(input, rest, apiUrl);
-    const body = request.body === null ? "" : await request.clone().text();
-    assertAllowed(request, body, apiUrl);
+    const config = vault.settings.glance(READ_AT_EACH_CALL) ?? vault.settings.read();
+    const { GITHUB_API_URL: apiUrl, TOKEN_POOL_DISABLED: isDisabled } = config;
+    const request = await toApiRequest(input, rest, apiUrl);
+    assertAllowed(request, apiUrl);
     // Who brings a token of their own does not need one of the pool's.
-    if (request.headers.has("authorization")) return await fetch(request);
+    if ("authorization" in request.headers) return await fetch(request.target);
     if (isDisabled) throw new PoolError("exhausted", "The pool is switched off: TOKEN_POOL_DISABLED is set");
-    if (request.method !== "GET") return await attempt(request, body, apiUrl, options);
-    const call = () => attempt(request, body, apiUrl, options);
-    if (options.onEvent !== undefined) return await call();
+    const call = () => attempt(request, apiUrl, options);
+    if (request.method !== "GET" || options.onEvent !== undefined) return await call();
+    const { url, headers, redirect, cache: mode, signal } = request;
     const { resource, maxAttempts, maxWaitMs } = options;
-    const how = [request.redirect, request.cache, resource, maxAttempts, maxWaitMs];
-    return await shared(JSON.stringify([request.url, [...request.headers], how]), request.signal, call);
+    const key = JSON.stringify([url, headers, redirect, mode, resource, maxAttempts, maxWaitMs]);
+    return await shared(key, signal, call);
   }
 
   /** Equal reads in flight are one call; each caller has an answer of its own, and may give up on its own. */
-  async function shared(key: string, signal: AbortSignal, call: () => Promise<Response>): Promise<Response> {
-    signal.throwIfAborted();
+  async function shared(key: string, signal: Signal, call: () => Promise<Response>): Promise<Response> {
+    signal?.throwIfAborted();
     const joined = underWay.get(key);
     if (joined !== undefined) {
       joined.guests++;
@@ -118,7 +126,7 @@ export function createPoolFetch(
         return joined.copies.pop()!;
       } catch (error) {
         joined.guests--;
-        if (!joined.signal.aborted || signal.aborted) throw error;
+        if (joined.signal?.aborted !== true || signal?.aborted === true) throw error;
         return await shared(key, signal, call); // who began it has given up, not we
       }
     }
@@ -134,7 +142,7 @@ export function createPoolFetch(
     }
   }
 
-  async function attempt(request: Request, body: string, apiUrl: string, options: PoolFetchOptions): Promise<Response> {
+  async function attempt(request: ApiRequest, apiUrl: string, options: PoolFetchOptions): Promise<Response> {
     const resource = options.resource ?? resourceOf(request.url);
     const { signal } = request;
     const attempts = options.maxAttempts ?? ATTEMPTS;
@@ -145,19 +153,16 @@ export function createPoolFetch(
       const ticket = await takeTicket(resource, n === 1 ? cached?.tokenId : undefined, patience);
       const isRevalidation = n === 1 && cached !== null && ticket.id === cached.tokenId;
       onEvent?.({ type: "sent", tokenId: ticket.id, attempt: n });
-      const outgoing = new Request(request, { redirect: "manual", ...(body === "" ? {} : { body }) });
-      outgoing.headers.set("authorization", `Bearer ${ticket.token}`);
-      if (isRevalidation) outgoing.headers.set("if-none-match", cached.etag);
       let answer: Answer;
       try {
-        answer = await send(outgoing, request.redirect, ticket, apiUrl, patience);
+        answer = await send(isRevalidation ? onlyIfChanged(request, cached.etag) : request, ticket, apiUrl, patience);
       } catch (error) {
         const isFinal = error instanceof PoolError || error instanceof RedirectError;
-        if (n >= attempts || signal.aborted || isFinal) throw error;
+        if (n >= attempts || signal?.aborted === true || isFinal) throw error;
         onEvent?.({ type: "rotated", tokenId: ticket.id, attempt: n, reason: "no answer" });
         continue;
       }
-      const { response, refusal, tokenId } = answer;
+      const { response, url, refusal, tokenId } = answer;
       onEvent?.({ type: "answered", tokenId: ticket.id, attempt: n, status: response.status });
       if (refusal !== null && n < attempts) {
         onEvent?.({ type: "rotated", tokenId: ticket.id, attempt: n, reason: refusal });
@@ -168,7 +173,7 @@ export function createPoolFetch(
         onEvent?.({ type: "cached", tokenId: ticket.id });
         return cached.toResponse(response);
       }
-      const clean = withoutDonorHeaders(response);
+      const clean = withoutDonorHeaders(response, url);
       return cache === null ? clean : await cache.keep(request, clean, tokenId);
     }
   }
@@ -181,12 +186,12 @@ export function createPoolFetch(
   ): Promise<Ticket> {
     const { leases } = parts;
     for (let turn = 0;; turn++) {
-      signal.throwIfAborted();
+      signal?.throwIfAborted();
       const wanted = tokenId === undefined || turn > 0 ? null : await leases.take(resource, tokenId);
       const ticket = wanted ?? leases.takeAtHand(resource) ?? await leases.take(resource);
       if (ticket !== null) {
-        if (signal.aborted) leases.unused(ticket);
-        signal.throwIfAborted();
+        if (signal?.aborted === true) leases.unused(ticket);
+        signal?.throwIfAborted();
         return ticket;
       }
       const exhausted = await whyDry(resource);
@@ -214,48 +219,50 @@ export function createPoolFetch(
   }
 
   /** Sends, and follows redirects: with the token only within the API, where each hop is a call of its own. */
-  async function send(
-    request: Request,
-    redirect: RequestRedirect,
-    ticket: Ticket,
-    apiUrl: string,
-    patience: Patience,
-  ): Promise<Answer> {
+  async function send(request: ApiRequest, ticket: Ticket, apiUrl: string, patience: Patience): Promise<Answer> {
+    const { method, redirect } = request;
     let hop = request;
     let paid: Ticket | null = ticket;
     let tokenId = ticket.id;
     for (let redirects = 0;; redirects++) {
       const response = await sendOnce(hop, paid);
-      const verdict = paid === null ? null : await settle(paid, response, hop.url, apiUrl);
+      const { url } = hop;
+      const verdict = paid === null ? null : await settle(paid, response, url, apiUrl);
       const refusal = verdict === null ? null : refusalIn(verdict, response.status);
       const location = response.headers.get("location");
       const isRedirect = REDIRECTS.has(response.status) && location !== null;
-      const isLeft = redirect === "manual" || (redirect === "follow" && request.method === "POST");
-      if (!isRedirect || isLeft) return { response, tokenId, refusal };
+      const isLeft = redirect === "manual" || (redirect === "follow" && method === "POST");
+      if (!isRedirect || isLeft) return { response, url, tokenId, refusal };
       await response.body?.cancel();
       if (redirect === "error") throw new RedirectError("Cannot follow a redirect: the request forbids it");
       if (redirects >= REDIRECTS_AT_MOST) throw new RedirectError("Cannot follow more redirects: they may not end");
-      const next = URL.canParse(location, hop.url) ? new URL(location, hop.url) : null;
+      const next = URL.canParse(location, url) ? new URL(location, url) : null;
       // Deno's fetch also reads file:, data: and blob:
       if (!/^https?:$/.test(next?.protocol ?? "")) {
         throw new RedirectError("Cannot follow a redirect to what is no site");
       }
-      hop = new Request(next!, { method: hop.method, headers: hop.headers, signal: hop.signal, redirect: "manual" });
+      hop = { ...hop, target: next!.href, url: next!.href };
       if (isApi(hop.url, apiUrl)) {
-        assertAllowed(hop, "", apiUrl);
+        assertAllowed(hop, apiUrl);
         paid = await takeTicket(ticket.resource, tokenId, patience);
         tokenId = paid.id;
-        hop.headers.set("authorization", `Bearer ${paid.token}`);
       } else {
-        for (const name of PRIVATE_HEADERS) hop.headers.delete(name);
+        hop = { ...hop, headers: withoutPrivateHeaders(hop.headers) };
         paid = null;
       }
     }
   }
 
-  async function sendOnce(request: Request, ticket: Ticket | null): Promise<Response> {
+  async function sendOnce(
+    { target, method, headers, body, signal }: ApiRequest,
+    ticket: Ticket | null,
+  ): Promise<Response> {
+    const init: RequestInit = { method, headers, redirect: "manual" };
+    if (ticket !== null) init.headers = { ...headers, authorization: `Bearer ${ticket.token}` };
+    if (body !== "") init.body = body;
+    if (signal !== undefined) init.signal = signal;
     try {
-      return await fetch(request);
+      return await fetch(target, init);
     } catch (error) {
       if (ticket !== null) parts.leases.failed(ticket);
       throw error;
@@ -287,7 +294,7 @@ export function createPoolFetch(
 interface Patience {
   /** By the pool's clock. */
   givesUpAt: number;
-  signal: AbortSignal;
+  signal: Signal;
   onEvent: PoolFetchOptions["onEvent"];
 }
 
@@ -315,7 +322,15 @@ function refusalIn(verdict: Verdict, status: number): string | null {
   }
 }
 
-async function wait(ms: number, signal: AbortSignal): Promise<void> {
+function onlyIfChanged(request: ApiRequest, etag: string): ApiRequest {
+  return { ...request, headers: { ...request.headers, "if-none-match": etag } };
+}
+
+function withoutPrivateHeaders(headers: ApiRequest["headers"]): ApiRequest["headers"] {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !PRIVATE_HEADERS.includes(name)));
+}
+
+async function wait(ms: number, signal: Signal): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     await orAborted(new Promise<void>((resolve) => timer = setTimeout(resolve, ms)), signal);
@@ -324,7 +339,8 @@ async function wait(ms: number, signal: AbortSignal): Promise<void> {
   }
 }
 
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+async function orAborted<T>(promise: Promise<T>, signal: Signal): Promise<T> {
+  if (signal === undefined) return await promise;
   signal.throwIfAborted();
   let abort: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {

@@ -11,8 +11,11 @@ import type { CompleteReport } from "./rate_limit.ts";
 /** Later than any clock: the largest integer that JavaScript and SQLite agree on. */
 export const NEVER = Number.MAX_SAFE_INTEGER;
 
+/** An hour. */
+export const HOUR_MS = 3_600_000;
+
 /** A day of UTC. */
-export const DAY_MS = 86_400_000;
+export const DAY_MS = 24 * HOUR_MS;
 
 /** A donor is shown the calls of so many days, today among them. */
 const DAYS_SHOWN = 30;
@@ -145,6 +148,13 @@ export interface SealedToken {
   token: string;
 }
 
+/** A row of a donation with whose token GitHub is asked what is left. */
+export interface ProbedRow {
+  resource: string;
+  /** Whose window is open: one that GitHub has named, the pool's own guess, or none. */
+  window: "github" | "provisional" | "none";
+}
+
 /** How long to bench: a time that GitHub named, or one that doubles. */
 export interface Bench {
   /** What GitHub asked for; null = it did not say. */
@@ -222,6 +232,8 @@ export interface PoolFigures {
   hours: [hour: number, calls: number][];
   /** The same of each of the last 30 days (epoch days). */
   days: [day: number, calls: number][];
+  /** Donations as of the last snapshot of each of the last 30 days (epoch days) that had one, in order. */
+  donations: [day: number, count: number][];
   tokens: { total: number; healthy: number; exhausted: number; cooling: number; suspended: number; paused: number };
   resources: [
     resource: string,

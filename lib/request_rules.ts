@@ -36,52 +36,90 @@ const DONOR_ENDINGS = [
 const DONOR_IN_SEARCH = /@me\b/i;
 
 /** Headers of an answer that tell about the donor's token. */
-const DONOR_HEADERS = new Set([
+const DONOR_HEADERS = [
   "x-oauth-scopes",
   "x-accepted-oauth-scopes",
   "x-oauth-client-id",
   "github-authentication-token-expiration",
   "x-github-sso",
-]);
+];
+
+/** A response of these cannot be made with a body (fetch.spec.whatwg.org, "null body status"). */
+const BODILESS = new Set([101, 103, 204, 205, 304]);
+
+/** A request, ready to be sent but for its token. */
+export interface ApiRequest {
+  /** What `fetch` is given: an address, or all that the caller has said, if that is more. */
+  target: string | Request;
+  method: string;
+  url: string;
+  /** By name in lower case. */
+  headers: Readonly<Record<string, string>>;
+  /** Empty when there is none. */
+  body: string;
+  redirect: RequestRedirect;
+  cache: RequestCache;
+  signal: AbortSignal | undefined;
+}
+
+const DEFAULT_HEADERS = {
+  "accept": "application/vnd.github+json",
+  "user-agent": "github-token-pool",
+  "x-github-api-version": API_VERSION,
+};
+
+/** What is asked when nothing but an address is given. */
+const PLAIN_GET = {
+  method: "GET",
+  headers: DEFAULT_HEADERS,
+  body: "",
+  redirect: "follow",
+  cache: "default",
+  signal: undefined,
+} as const;
 
 /**
- * A request, ready to be sent but for its token.
+ * Understands what a caller of `fetch` has given.
  *
  * @param input A path such as `/repos/denoland/deno`, a URL, or a Request.
  * @param init As of `fetch`.
  * @param apiUrl Where the API is.
  * @throws {TypeError} When it is not a URL.
  */
-export function toApiRequest(input: RequestInfo | URL, init: RequestInit | undefined, apiUrl: string): Request {
-  const request = new Request(targetOf(input, apiUrl), init);
-  const defaults = {
-    accept: "application/vnd.github+json",
-    "user-agent": "github-token-pool",
-    "x-github-api-version": API_VERSION,
-  };
-  for (const [name, value] of Object.entries(defaults)) {
+export async function toApiRequest(
+  input: RequestInfo | URL,
+  init: RequestInit,
+  apiUrl: string,
+): Promise<ApiRequest> {
+  const target = targetOf(input, apiUrl);
+  // Nearly every call is one, and a Request takes longer to make and to send than all that the pool does besides.
+  if (!(target instanceof Request) && Object.keys(init).length === 0) {
+    const url = new URL(target).href;
+    return { ...PLAIN_GET, target: url, url };
+  }
+  const request = new Request(target, init);
+  for (const [name, value] of Object.entries(DEFAULT_HEADERS)) {
     const given = request.headers.get(name);
     if (given === null || given === "*/*") request.headers.set(name, value);
   }
   request.headers.delete("host");
   // Deno 2.7.5 forgets how a request is to be cached, so it is said in a header as well.
-  if (init?.cache === "no-store" || init?.cache === "reload") request.headers.set("cache-control", "no-store");
-  return request;
+  if (init.cache === "no-store" || init.cache === "reload") request.headers.set("cache-control", "no-store");
+  const { method, url, redirect, cache, signal } = request;
+  const body = request.body === null ? "" : await request.clone().text();
+  return { target: request, method, url, headers: Object.fromEntries(request.headers), body, redirect, cache, signal };
 }
 
 /**
  * Refuses what a pooled token must not be used for, before anything is sent.
  *
- * @param request The request.
- * @param body Its body, as text; empty when there is none.
- * @param apiUrl Where the API is.
  * @throws {PoolError} With code `forbidden_request`.
  */
-export function assertAllowed(request: Request, body: string, apiUrl: string): void {
+export function assertAllowed(request: ApiRequest, apiUrl: string): void {
   const { method, url } = request;
   if (!isApi(url, apiUrl)) throw forbidden(`goes to another origin than ${new URL(apiUrl).origin}`);
   const path = plainPath(url);
-  if (path === "/graphql" && method === "POST") return assertQuery(request, body);
+  if (path === "/graphql" && method === "POST") return assertQuery(request);
   if (method !== "GET" && method !== "HEAD") throw forbidden(`is a ${method}: pooled tokens only read`);
   if (path === "/graphql") throw forbidden(`is a GraphQL ${method}: queries are a POST`);
   if (isAboutDonor(path)) throw forbidden(`asks for ${path}, which is about whoever the token belongs to`);
@@ -105,14 +143,12 @@ function graphqlRoot(apiUrl: string): string {
   return apiUrl.replace(/(?<=\/api)\/v3$/, "");
 }
 
-/** An answer without what tells about the donor's token. It keeps its address. */
-export function withoutDonorHeaders(response: Response): Response {
-  // As pairs: a Headers object in between costs as much as all the rest.
-  const headers = [...response.headers].filter(([name]) => !DONOR_HEADERS.has(name));
-  const { status, statusText, url } = response;
-  const hasBody = ![101, 204, 205, 304].includes(status);
-  const clean = new Response(hasBody ? response.body : null, { status, statusText, headers });
-  return Object.defineProperty(clean, "url", { value: url, configurable: true });
+/** An answer from `url` without what tells about the donor's token. */
+export function withoutDonorHeaders(response: Response, url: string): Response {
+  // A copy, because the headers of what was fetched cannot be changed; as its own init, which is the quickest way to one.
+  const clean = new Response(BODILESS.has(response.status) ? null : response.body, response);
+  for (const name of DONOR_HEADERS) clean.headers.delete(name);
+  return Object.defineProperty(clean, "url", { value: url.replace(/#.*/s, ""), configurable: true });
 }
 
 function targetOf(input: RequestInfo | URL, apiUrl: string): RequestInfo | URL {
@@ -140,10 +176,10 @@ function plainPath(url: string): string {
   return path.replace(/^\/api(?:\/v3)?(?=\/)/, "").replace(/(?<=.)(?:\.json)?[/\s\0]*$/, "");
 }
 
-function assertQuery({ url, headers }: Request, body: string): void {
+function assertQuery({ url, headers, body }: ApiRequest): void {
   // A server that also looked for the query elsewhere would carry out one that was not looked at here.
   if (new URL(url).search !== "") throw forbidden("is a GraphQL request with parameters in its address");
-  const isForm = /form/i.test(headers.get("content-type") ?? "");
+  const isForm = /form/i.test(headers["content-type"] ?? "");
   let sent: { query?: unknown; variables?: unknown } | null = null;
   try {
     sent = isForm ? null : JSON.parse(body);

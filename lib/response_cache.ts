@@ -5,6 +5,8 @@
  * @module
  */
 
+import type { ApiRequest } from "./request_rules.ts";
+
 /** The size of `cache: true`. */
 export const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
 
@@ -48,7 +50,7 @@ export class ResponseCache {
   }
 
   /** The answer to a request, if one is remembered. */
-  find(request: Request): Remembered | null {
+  find(request: ApiRequest): Remembered | null {
     const key = keyOf(request);
     const entry = key === null ? undefined : this.#entries.get(key);
     if (entry === undefined) return null;
@@ -58,11 +60,11 @@ export class ResponseCache {
   }
 
   /** Remembers an answer if it is worth it, and returns one that can still be read. */
-  async keep(request: Request, response: Response, tokenId: number): Promise<Response> {
+  async keep(request: ApiRequest, response: Response, tokenId: number): Promise<Response> {
     const key = keyOf(request);
     const etag = response.headers.get("etag");
     const isText = /\b(?:json|text)\b/.test(response.headers.get("content-type") ?? "");
-    const isPrivate = isUnstorable(response.headers);
+    const isPrivate = forbidsStoring(response.headers.get("cache-control"));
     if (key === null || etag === null || response.status !== 200 || !isText || isPrivate) return response;
     const body = new Uint8Array(await response.arrayBuffer());
     const headers = [...response.headers];
@@ -87,14 +89,15 @@ export class ResponseCache {
 }
 
 /** What makes two requests the same; null = not to be remembered. */
-function keyOf({ method, url, headers, cache }: Request): string | null {
-  const isPlain = !["if-none-match", "if-modified-since", "range"].some((name) => headers.has(name));
-  if (method !== "GET" || !isPlain || isUnstorable(headers) || cache === "no-store" || cache === "reload") return null;
-  return JSON.stringify([url, headers.get("accept"), headers.get("x-github-api-version")]);
+function keyOf({ method, url, headers, cache }: ApiRequest): string | null {
+  const isPlain = !["if-none-match", "if-modified-since", "range"].some((name) => name in headers);
+  const isUnwanted = forbidsStoring(headers["cache-control"]) || cache === "no-store" || cache === "reload";
+  if (method !== "GET" || !isPlain || isUnwanted) return null;
+  return JSON.stringify([url, headers["accept"], headers["x-github-api-version"]]);
 }
 
-function isUnstorable(headers: Headers): boolean {
-  return /\bno-store\b/i.test(headers.get("cache-control") ?? "");
+function forbidsStoring(cacheControl: string | null | undefined): boolean {
+  return /\bno-store\b/i.test(cacheControl ?? "");
 }
 
 function revive({ headers, body, url }: Entry, latest: Response): Response {

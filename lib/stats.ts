@@ -10,7 +10,7 @@ import { sha256Base64Url } from "./crypto.ts";
 import { PoolError } from "./errors.ts";
 import { type Counters, STATES } from "./metrics.ts";
 import { DEFAULT_RESOURCE, RESET_SLACK_MS } from "./rate_limit.ts";
-import type { PoolFigures } from "./records.ts";
+import { DAY_MS, HOUR_MS, type PoolFigures } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
 /** How long figures are good for; also what `/status` tells caches. */
@@ -59,6 +59,8 @@ export interface History {
   hours: { at: number; calls: number }[];
   /** The last 30 days. */
   days: { at: number; calls: number }[];
+  /** Donations as of the end of each of these days; null = nobody counted them. */
+  donations: { at: number; count: number | null }[];
 }
 
 /** The figures, ready to be sent. */
@@ -67,7 +69,7 @@ export interface StatusSnapshot {
   json: string;
   /** A strong ETag. */
   etag: string;
-  /** Whether there is something for upkeep to do. */
+  /** Whether there is something for upkeep to do that cannot wait: a visitor's request may have to do it. */
   isUpkeepDue: boolean;
   /** Calls an hour that donors lend: the limits of `core` less what stays theirs. */
   capacity: number;
@@ -82,6 +84,8 @@ const EMPTY: Omit<Status, "status" | "updated_at"> = {
   resources: {},
   calls: { total: 0, last_24h: 0 },
 };
+
+const NO_HISTORY: History = { hours: [], days: [], donations: [] };
 
 /**
  * Calls that were leased and not used are given back, so the total can fall a little. A counter must not: to Prometheus
@@ -143,7 +147,7 @@ export class Stats {
       return { status: statusOf(figures), due, capacity: shared, history: historyOf(figures), counters };
     } catch (error) {
       if (!(error instanceof PoolError)) throw error;
-      const { status = EMPTY, capacity = 0, history = { hours: [], days: [] } } = this.#cached?.snapshot ?? {};
+      const { status = EMPTY, capacity = 0, history = NO_HISTORY } = this.#cached?.snapshot ?? {};
       const updatedAt = new Date(this.#vault.now()).toISOString();
       return {
         status: { ...status, status: "down", updated_at: updatedAt },
@@ -156,11 +160,13 @@ export class Stats {
   }
 }
 
-/** Calls by hour and by day, from the totals as of the beginning of each that had any. */
-function historyOf({ now, calls: [total], hours, days }: PoolFigures): History {
+/** Calls by hour and by day, from the totals as of the beginning of each that had any, and donations by day. */
+function historyOf({ now, calls: [total], hours, days, donations }: PoolFigures): History {
+  const counted = new Map(donations);
   return {
-    hours: differences(hours, total, 3_600_000, 24, now),
-    days: differences(days, total, 86_400_000, 30, now),
+    hours: differences(hours, total, HOUR_MS, 24, now),
+    days: differences(days, total, DAY_MS, 30, now),
+    donations: latest(DAY_MS, 30, now).map((day) => ({ at: day * DAY_MS, count: counted.get(day) ?? null })),
   };
 }
 
@@ -176,11 +182,13 @@ function differences(
     period,
     Math.max(0, (totals[index + 1]?.[1] ?? total) - calls),
   ]));
-  const latest = Math.floor(now / ms);
-  return Array.from({ length: count }, (_, index) => {
-    const period = latest - count + 1 + index;
-    return { at: period * ms, calls: drawn.get(period) ?? 0 };
-  });
+  return latest(ms, count, now).map((period) => ({ at: period * ms, calls: drawn.get(period) ?? 0 }));
+}
+
+/** The latest periods, each as its number since 1970; the last one is under way. */
+function latest(ms: number, count: number, now: number): number[] {
+  const current = Math.floor(now / ms);
+  return Array.from({ length: count }, (_, index) => current - count + 1 + index);
 }
 
 function statusOf({ now, incident, calls, tokens, resources }: PoolFigures): Status {

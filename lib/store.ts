@@ -28,6 +28,7 @@ import {
   type ClaimRow,
   DAY_MS,
   type Exchange,
+  HOUR_MS,
   type KeyUse,
   type Lease,
   type ListedDonation,
@@ -36,6 +37,7 @@ import {
   ownDonation,
   type OwnDonationRow,
   type PoolFigures,
+  type ProbedRow,
   type Resealed,
   type RestoredDonations,
   type RestoredRevocations,
@@ -45,8 +47,8 @@ import {
 } from "./records.ts";
 
 /**
- * 2 added `token_pool_counters`, `token_pool_days` and `token_pool_pauses`; 3 added `token_pool_tombstones`. An older
- * library works on with the newer tables.
+ * 2 added `token_pool_counters`, `token_pool_days` and `token_pool_pauses`, 3 `token_pool_probes`,
+ * `token_pool_snapshots` and `token_pool_tombstones`; an older library works on with the newer tables.
  */
 const SCHEMA_VERSION = 3;
 
@@ -144,6 +146,25 @@ const SCHEMA = [
   // so a claim need not know of it; whatever moves rows must. Since version 2.
   `CREATE TABLE IF NOT EXISTS token_pool_pauses (token_id INTEGER PRIMARY KEY, paused_at INTEGER NOT NULL)`,
 
+  // When upkeep itself has used a donation's token, to ask GitHub what is left. The two times differ while GitHub does
+  // not answer: what was asked in vain has not kept a token from expiring for want of use. A table of its own, for the
+  // same reason. Since version 3.
+  `CREATE TABLE IF NOT EXISTS token_pool_probes (
+    token_id INTEGER PRIMARY KEY,
+    asked_at INTEGER NOT NULL,
+    used_at INTEGER                       -- when GitHub last answered; null = not yet
+  )`,
+
+  // The pool as upkeep found it, once in an hour (epoch ms / 3,600,000) at most; of `core`, and nobody's by itself.
+  // What stands in the other tables is only ever the present. Since version 3.
+  `CREATE TABLE IF NOT EXISTS token_pool_snapshots (
+    hour INTEGER PRIMARY KEY,
+    donations INTEGER NOT NULL,
+    healthy INTEGER NOT NULL,             -- of these, how many could be drawn from
+    usable INTEGER NOT NULL,              -- calls that could be claimed
+    lendable INTEGER NOT NULL             -- calls of a window that are lent: all limits less what stays the donors'
+  )`,
+
   // Who has withdrawn, so that no backup brings them back. Nobody without the key can tell who that is. A donor who
   // comes back has a newer donation, and stays here for the sake of older backups. Since version 3.
   `CREATE TABLE IF NOT EXISTS token_pool_tombstones (
@@ -165,7 +186,18 @@ const SECOND_NOT_FOUND_AFTER_MS = 600_000;
 /** A token is refreshed so long before it expires: upkeep by the quarter of an hour has four tries. */
 const REFRESH_AHEAD_MS = 3_600_000;
 
-/** A donor is shown the calls of 30 days; what is older than this is forgotten. */
+/** GitHub revokes a token that nobody used for a year; one is used so long before, to leave room for failed attempts. */
+const IDLE_AFTER_MS = 300 * DAY_MS;
+const IDLE_RETRY_MS = DAY_MS;
+
+/**
+ * GitHub is asked about a provisional window of an hour once it has been open for a minute, by which time whoever
+ * reports at all has done so, and not about one that ends within a minute anyway. Shorter windows never are.
+ */
+const UNREPORTED_AFTER_MS = 60_000;
+const UNREPORTED_RETRY_MS = 900_000;
+
+/** Donors and visitors are shown 30 days; what is older than this is forgotten. */
 const DAYS_KEPT = 31;
 
 const DATABASE_CLOCK = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
@@ -188,6 +220,9 @@ const count = (rows: string) =>
 /** Whether a donation is paused, of its id. */
 const isPaused = (id: string) => `EXISTS (SELECT 1 FROM token_pool_pauses p WHERE p.token_id = ${id})`;
 
+/** Whether a column is what `:token` says, if it says anything: a donor may have given another token meanwhile. */
+const isStill = (column: string) => `(:token IS NULL OR ${column} = :token)`;
+
 /** Whether a donation may not serve at all for now, of columns of `token_pool_tokens`. */
 const IS_BARRED = `(suspect_at IS NOT NULL OR ${isPaused("token_pool_tokens.id")})`;
 
@@ -201,6 +236,7 @@ function removal(where: string, reason: string): string[] {
     `DELETE FROM token_pool_limits WHERE token_id IN ${gone}`,
     `DELETE FROM token_pool_days WHERE token_id IN ${gone}`,
     `DELETE FROM token_pool_pauses WHERE token_id IN ${gone}`,
+    `DELETE FROM token_pool_probes WHERE token_id IN ${gone}`,
     `DELETE FROM token_pool_tokens WHERE ${where} RETURNING id`,
   ];
 }
@@ -238,6 +274,13 @@ function statementsFor(now: string) {
     AND (suspect_at IS NOT NULL OR expires_at <= ${now} + ${REFRESH_AHEAD_MS})`;
   /** Days since 1970, in UTC. */
   const today = `CAST(${now} / ${DAY_MS} AS INTEGER)`;
+  /** Hours since 1970. */
+  const hour = `CAST(${now} / ${HOUR_MS} AS INTEGER)`;
+  const isGitHubs = "window_ends IS (reset_at + 1) * 1000";
+  /** Whether calls were charged to a window that nobody has reported on, of a row `l`. */
+  const isUnreported = `l.remaining < l.cap AND NOT l.${isGitHubs}
+    AND l.window_ends > ${now} + ${assumedWindow("search").windowMs + RESET_SLACK_MS}
+    AND l.window_ends <= ${now} + ${assumedWindow(DEFAULT_RESOURCE).windowMs + RESET_SLACK_MS - UNREPORTED_AFTER_MS}`;
   /** What remains at this moment: all of it, if the window has ended. */
   const full = `iif(window_ends <= ${now}, cap, remaining)`;
   /** The least recently used row that may be used. */
@@ -276,7 +319,7 @@ function statementsFor(now: string) {
         OR (window_ends = (reset_at + 1) * 1000 AND abs(reset_at - :reset) <= 5))`,
 
     openHour: `INSERT OR IGNORE INTO token_pool_hours (hour, calls)
-      SELECT CAST(${now} / 3600000 AS INTEGER), ${CALLS_EVER}`,
+      SELECT ${hour}, ${CALLS_EVER}`,
 
     // All donations at once, so that a donation without a row is known to have had no calls by then.
     openDay: `INSERT OR IGNORE INTO token_pool_days (token_id, day, calls)
@@ -285,6 +328,15 @@ function statementsFor(now: string) {
       WHERE NOT EXISTS (SELECT 1 FROM token_pool_days WHERE token_id = 0 AND day = ${today})`,
     forgetDays: `DELETE FROM token_pool_days WHERE day < ${today} - ${DAYS_KEPT}
       AND EXISTS (SELECT 1 FROM token_pool_days WHERE token_id = 0 AND day < ${today} - ${DAYS_KEPT})`,
+
+    // In one statement, so that whoever comes at the same time finds it done.
+    takeSnapshot: `INSERT INTO token_pool_snapshots (hour, donations, healthy, usable, lendable)
+      SELECT * FROM (SELECT ${hour}, count(*), coalesce(sum(ready_at <= ${now}), 0),
+          coalesce(sum(iif(ready_at <= ${now}, max(0, ${full} - floor), 0)), 0),
+          coalesce(sum(iif(${isPaused("t.id")}, 0, max(0, cap - floor))), 0)
+        FROM token_pool_tokens t JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = '${DEFAULT_RESOURCE}')
+      WHERE NOT EXISTS (SELECT 1 FROM token_pool_snapshots WHERE hour = ${hour}) RETURNING hour`,
+    forgetSnapshots: `DELETE FROM token_pool_snapshots WHERE hour < ${hour} - ${DAYS_KEPT * 24}`,
 
     registerResource: `INSERT OR IGNORE INTO token_pool_resources (resource, cap) VALUES (:resource, :assumed)`,
     seedResource:
@@ -309,7 +361,7 @@ function statementsFor(now: string) {
             ELSE min(:remaining, l.remaining + :free)
           END AS remaining
         FROM token_pool_tokens t LEFT JOIN (
-          SELECT *, window_ends IS (reset_at + 1) * 1000 AS real FROM token_pool_limits
+          SELECT *, ${isGitHubs} AS real FROM token_pool_limits
           WHERE token_id = :id AND resource = :resource
         ) l ON true
         WHERE t.id = :id AND (:reset + 1) * 1000 > ${now}
@@ -336,11 +388,11 @@ function statementsFor(now: string) {
       WHERE token_id = :id AND resource = :resource`,
 
     noteSuspicion: `INSERT INTO token_pool_suspicions (at, token_id)
-      SELECT ${now}, id FROM token_pool_tokens WHERE id = :id AND suspect_at IS NULL`,
+      SELECT ${now}, id FROM token_pool_tokens WHERE id = :id AND suspect_at IS NULL AND ${isStill("token")}`,
     suspect: `UPDATE token_pool_tokens SET suspect_at = ${now}, check_at = ${now}, checks = 0, not_found_at = NULL
-      WHERE id = :id AND suspect_at IS NULL`,
+      WHERE id = :id AND suspect_at IS NULL AND ${isStill("token")}`,
     bar: `UPDATE token_pool_limits SET ready_at = ${NEVER} WHERE token_id = :id
-      AND EXISTS (SELECT 1 FROM token_pool_tokens WHERE id = :id)`,
+      AND EXISTS (SELECT 1 FROM token_pool_tokens WHERE id = :id AND suspect_at IS NOT NULL)`,
     brake: `UPDATE token_pool_tokens SET braked = 1 WHERE suspect_at >= ${now} - ${INCIDENT_WITHIN_MS}
       AND (SELECT count(DISTINCT token_id) FROM token_pool_suspicions WHERE at >= ${now} - ${INCIDENT_WITHIN_MS})
         >= ${INCIDENT_TOKENS}`,
@@ -360,6 +412,28 @@ function statementsFor(now: string) {
       AND (braked = 0 OR not_found_at <= ${now} - ${SECOND_NOT_FOUND_AFTER_MS})`,
       "revoked",
     ),
+
+    // Taking it puts off the next question, as above. Who is a suspect is asked about by other means, and who is benched
+    // is left in peace.
+    takeProbes: `INSERT INTO token_pool_probes (token_id, asked_at)
+      SELECT t.id, ${now} FROM token_pool_tokens t LEFT JOIN token_pool_probes p ON p.token_id = t.id
+      WHERE suspect_at IS NULL AND held_until <= ${now} AND (
+        (coalesce(asked_at, 0) <= ${now} - ${UNREPORTED_RETRY_MS} AND NOT ${isPaused("t.id")}
+          AND EXISTS (SELECT 1 FROM token_pool_limits l WHERE l.token_id = t.id AND ${isUnreported}))
+        OR (max(donated_at, coalesce(used_at, 0)) <= ${now} - ${IDLE_AFTER_MS} AND refresh_token IS NULL
+          AND coalesce(asked_at, 0) <= ${now} - ${IDLE_RETRY_MS}
+          AND NOT EXISTS (SELECT 1 FROM token_pool_limits WHERE token_id = t.id
+            AND window_ends > ${now} - ${IDLE_AFTER_MS})))
+      ORDER BY coalesce(asked_at, 0), t.id LIMIT :count
+      ON CONFLICT (token_id) DO UPDATE SET asked_at = excluded.asked_at
+      RETURNING (SELECT json_array(id, github_user_id, token, (SELECT json_group_array(json_array(resource,
+          CASE WHEN window_ends <= ${now} THEN 'none' WHEN ${isGitHubs} THEN 'github' ELSE 'provisional' END))
+          FROM token_pool_limits WHERE token_id = t.id))
+        FROM token_pool_tokens t WHERE id = token_pool_probes.token_id)`,
+    noteUse: `UPDATE token_pool_probes SET used_at = ${now} WHERE token_id = :id`,
+    // An older library removes donations without it.
+    forgetProbes: `DELETE FROM token_pool_probes
+      WHERE NOT EXISTS (SELECT 1 FROM token_pool_tokens WHERE id = token_id)`,
 
     // Taking it locks it for a minute: a refresh token works once, so two processes must not use the same.
     takeExpiring: `UPDATE token_pool_tokens SET refresh_after = ${now} + 60000
@@ -437,14 +511,15 @@ function statementsFor(now: string) {
     bury: `INSERT INTO token_pool_tombstones (donor_hash, kid, withdrawn_at) VALUES (:hash, :kid, ${now})
       ON CONFLICT (donor_hash) DO UPDATE SET withdrawn_at = max(withdrawn_at, excluded.withdrawn_at)`,
     forgetWithdrawals: `DELETE FROM token_pool_tombstones WHERE withdrawn_at < ${now} - ${WITHDRAWALS_KEPT_MS}`,
-    removeSuspended: removal("id = :id", "account_suspended"),
-    removeScoped: removal("id = :id", "has_scopes"),
+    removeSuspended: removal(`id = :id AND ${isStill("token")}`, "account_suspended"),
+    removeScoped: removal(`id = :id AND ${isStill("token")}`, "has_scopes"),
     removeRefused: removal("id = :id AND token = :token", "refresh_refused"),
 
     countDecryptFailure: count("SELECT 'decrypt_failures'"),
 
     condemn: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
-      SELECT github_user_id, token, 'grant', ${now} FROM token_pool_tokens WHERE id = :id`,
+      SELECT github_user_id, token, 'grant', ${now} FROM token_pool_tokens
+      WHERE id = :id AND ${isStill("token")}`,
     addRevocation: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
       VALUES (:user, :token, :kind, ${now})`,
     takeRevocations: `UPDATE token_pool_revocations SET tries = tries + 1,
@@ -468,12 +543,15 @@ function statementsFor(now: string) {
         + (SELECT count(*) FROM token_pool_revocations WHERE due_at <= ${now})
         + (SELECT count(*) FROM token_pool_days WHERE token_id = 0 AND day < ${today} - ${DAYS_KEPT}),
       'calls', json_array(${CALLS_EVER}, ${CALLS_EVER} - (SELECT calls FROM token_pool_hours
-        WHERE hour > CAST(${now} / 3600000 AS INTEGER) - 24 ORDER BY hour LIMIT 1)),
+        WHERE hour > ${hour} - 24 ORDER BY hour LIMIT 1)),
       'hours', json((SELECT json_group_array(json_array(hour, calls)) FROM (SELECT hour, calls FROM token_pool_hours
-        WHERE hour > CAST(${now} / 3600000 AS INTEGER) - 24 ORDER BY hour))),
+        WHERE hour > ${hour} - 24 ORDER BY hour))),
       'days', json((SELECT json_group_array(json_array(day, calls)) FROM (
         SELECT hour / 24 AS day, min(calls) AS calls FROM token_pool_hours
-        WHERE hour >= (CAST(${now} / 86400000 AS INTEGER) - 29) * 24 GROUP BY day ORDER BY day))),
+        WHERE hour >= (${today} - 29) * 24 GROUP BY day ORDER BY day))),
+      'donations', json((SELECT json_group_array(json_array(day, donations)) FROM (
+        SELECT hour / 24 AS day, donations, max(hour) FROM token_pool_snapshots
+        WHERE hour >= (${today} - 29) * 24 GROUP BY day ORDER BY day))),
       'counters', json((SELECT json_group_object(name, value) FROM token_pool_counters)),
       'tokens', json((SELECT json_object('total', count(*), 'paused', coalesce(sum(paused), 0),
           'suspended', coalesce(sum(NOT paused AND suspended), 0),
@@ -777,15 +855,20 @@ export class Store {
     this.#seeded.add(resource);
   }
 
-  /** Takes a token out of rotation, at once and for every process, until GitHub has been asked. */
-  async suspect(id: number): Promise<void> {
+  /**
+   * Takes a token out of rotation, at once and for every process, until GitHub has been asked.
+   *
+   * @param token Only if this is still the donation's; also of the two that follow.
+   */
+  async suspect(id: number, token: string | null = null): Promise<void> {
     const { noteSuspicion, suspect, bar, brake, forgetSuspicions } = this.#sql;
-    await this.#run([noteSuspicion, suspect, bar, brake, forgetSuspicions].map((sql) => this.#statement(sql, { id })));
+    const statements = [noteSuspicion, suspect, bar, brake, forgetSuspicions];
+    await this.#run(statements.map((sql) => this.#statement(sql, { id, token })));
   }
 
   /** Deletes a donation whose account GitHub has suspended. */
-  async remove(id: number): Promise<void> {
-    await this.#run(this.#sql.removeSuspended.map((sql) => this.#statement(sql, { id })), { durable: true });
+  async remove(id: number, token: string | null = null): Promise<void> {
+    await this.#run(this.#sql.removeSuspended.map((sql) => this.#statement(sql, { id, token })), { durable: true });
   }
 
   /** Deletes a donation that GitHub refuses to refresh, if this is still its token. Returns whether it was. */
@@ -795,8 +878,8 @@ export class Store {
   }
 
   /** Deletes a donation whose token has scopes, and notes that its grant is to be revoked at GitHub. */
-  async condemn(id: number): Promise<void> {
-    const statements = [this.#sql.condemn, ...this.#sql.removeScoped].map((sql) => this.#statement(sql, { id }));
+  async condemn(id: number, token: string | null = null): Promise<void> {
+    const statements = [this.#sql.condemn, ...this.#sql.removeScoped].map((sql) => this.#statement(sql, { id, token }));
     await this.#run(statements, { durable: true });
   }
 
@@ -883,10 +966,35 @@ export class Store {
     return await this.#ofUser(githubUserId, [exists, requeuePaused, unpause]);
   }
 
-  /** Forgets daily counts that nobody is shown any more and withdrawals of long ago, and sees to it that pauses hold. */
-  async tidy(): Promise<void> {
-    const { forgetDays, forgetWithdrawals, barAllPaused } = this.#sql;
-    await this.#run([forgetDays, forgetWithdrawals, barAllPaused].map((sql) => this.#statement(sql)));
+  /**
+   * Takes the snapshot of this hour, if there is none, forgets what nobody is shown any more and withdrawals of long ago,
+   * and sees to it that pauses hold. Returns whether it took a snapshot.
+   */
+  async keepHistory(): Promise<boolean> {
+    const { takeSnapshot, forgetSnapshots, forgetDays, forgetProbes, forgetWithdrawals, barAllPaused } = this.#sql;
+    const forget = [forgetSnapshots, forgetDays, forgetProbes, forgetWithdrawals];
+    const statements = [takeSnapshot, ...forget, barAllPaused].map((sql) => this.#statement(sql));
+    return (await this.#connection.batch(statements, { repeatable: true }))[0]!.length > 0;
+  }
+
+  /** Takes up to `count` donations with whose token GitHub is to be asked what is left. */
+  async takeProbes(count: number): Promise<(SealedToken & { rows: ProbedRow[] })[]> {
+    const rows = await this.#connection.execute(this.#statement(this.#sql.takeProbes, { count }));
+    return rows.map(json<[number, string, string, [string, ProbedRow["window"]][]]>)
+      .map(([id, githubUserId, token, known]) => ({
+        id,
+        githubUserId,
+        token,
+        rows: known.map(([resource, window]) => ({ resource, window })),
+      }));
+  }
+
+  /** GitHub has answered: the token was used, and so much is left. */
+  async endProbe(id: number, reports: CompleteReport[]): Promise<void> {
+    await this.#run([
+      ...reports.map((report) => this.#merge(id, report, 0)),
+      this.#statement(this.#sql.noteUse, { id }),
+    ]);
   }
 
   /** Takes up to `count` suspects that GitHub is to be asked about now. */
@@ -1083,7 +1191,7 @@ export class Store {
   /** Runs statements, before them what the first use of a resource and of an hour needs. Returns the last one's rows. */
   async #afterFirstUse(resource: string, statements: Statement[]): Promise<unknown[][]> {
     const first = this.#firstUse(resource);
-    const hour = Math.floor((this.#clock ?? Date.now)() / 3_600_000);
+    const hour = Math.floor((this.#clock ?? Date.now)() / HOUR_MS);
     // The day with every hour: should this clock and the database's disagree at midnight, it is made good soon after.
     if (hour !== this.#hour) first.push(...[this.#sql.openHour, this.#sql.openDay].map((sql) => this.#statement(sql)));
     const all = [...first, ...statements];

@@ -10,13 +10,21 @@
  * | a token that expires within the hour | gives a new one | it takes the old one's place |
  * | | the refresh token is no good | the donation is deleted |
  * | a revocation that failed | done, or already gone | forgotten |
- * | daily counts of more than 31 days ago, withdrawals of more than 13 months ago | is not asked | forgotten |
+ * | a token that nobody used for 300 days | what is left of its limits | it has been used, and does not expire for want of it |
+ * | a window with claims and without a report | the same | taken in, see lib/probe.ts |
+ * | | anything else, or refuses the token | as after any other call |
+ * | a snapshot of the hour | is not asked | taken, once, for the charts |
+ * | counts and snapshots of more than 31 days ago, withdrawals of more than 13 months ago | is not asked | forgotten |
  *
  * @module
  */
 
 import { PoolError } from "./errors.ts";
 import type { GitHub } from "./github.ts";
+import { tokenExpiry } from "./health.ts";
+import { judgeProbe, type ProbeVerdict } from "./probe.ts";
+import type { SealedToken } from "./records.ts";
+import type { Store } from "./store.ts";
 import type { Vault } from "./vault.ts";
 
 /** So much is taken in a round, to stay within the time that a request has. */
@@ -32,6 +40,10 @@ export interface UpkeepReport {
   waiting: number;
   refreshed: number;
   revoked: number;
+  /** Donations with whose token GitHub was asked what is left, and answered. */
+  asked: number;
+  /** 1 when this round took the snapshot of the hour. */
+  snapshots: number;
 }
 
 /** What upkeep is made of. */
@@ -47,11 +59,20 @@ export interface UpkeepOptions {
  * @throws {PoolError} With code `config`, `database` or `wrong_key`.
  */
 export async function runUpkeep(options: UpkeepOptions): Promise<UpkeepReport> {
-  const report: UpkeepReport = { restored: 0, removed: 0, waiting: 0, refreshed: 0, revoked: 0 };
+  const report: UpkeepReport = {
+    restored: 0,
+    removed: 0,
+    waiting: 0,
+    refreshed: 0,
+    revoked: 0,
+    asked: 0,
+    snapshots: 0,
+  };
   await refreshExpiring(options, report);
   await confirmSuspects(options, report);
   await revokeDue(options, report);
-  await (await options.vault.store()).tidy();
+  await askForLimits(options, report);
+  if (await (await options.vault.store()).keepHistory()) report.snapshots++;
   return report;
 }
 
@@ -108,6 +129,41 @@ async function revokeDue({ vault, github }: UpkeepOptions, report: UpkeepReport)
     if (!isGone) continue;
     await store.endRevocation(id);
     report.revoked++;
+  }
+}
+
+async function askForLimits({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {
+  const { store } = await vault.unlock();
+  const ask = async (donation: Awaited<ReturnType<Store["takeProbes"]>>[number]): Promise<boolean> => {
+    const token = await vault.openText(donation.token, "token", donation.githubUserId);
+    const answer = token === null ? null : await unlessAway(github.rateLimit(token), null);
+    if (answer === null) return false;
+    const verdict = judgeProbe(answer, github.apiUrl, donation.rows);
+    await carryOut(store, donation, verdict);
+    const expiresAt = verdict.kind === "readings" ? tokenExpiry(answer.headers) : null;
+    if (expiresAt !== null) await store.noteExpiry(donation.id, expiresAt);
+    return verdict.kind !== "ignore";
+  };
+  const donations = await store.takeProbes(ROUND_AT_MOST);
+  report.asked += (await Promise.all(donations.map(ask))).filter(Boolean).length;
+}
+
+async function carryOut(store: Store, { id, token }: SealedToken, verdict: ProbeVerdict): Promise<void> {
+  switch (verdict.kind) {
+    case "ignore":
+      return;
+    case "readings":
+      return await store.endProbe(id, verdict.reports);
+    case "suspect":
+      return await store.suspect(id, token);
+    case "remove":
+      return await (verdict.reason === "has_scopes" ? store.condemn(id, token) : store.remove(id, token));
+    case "bench_user":
+      return await store.holdUser(id, { seconds: verdict.seconds, ...verdict.backoff });
+    case "bench_resource":
+      return await store.holdResource(id, verdict.resource, { seconds: verdict.seconds, ...verdict.backoff });
+    case "exhausted":
+      return await store.exhaust(id, verdict.report);
   }
 }
 

@@ -62,6 +62,15 @@ const UNREADABLE_AT_MOST = 1000;
 const TOKEN_PATTERN = /^[\x21-\x7e]{1,2048}$/;
 const USER_ID_PATTERN = /^[\x21-\x7e]{1,64}$/;
 
+/** What decides which tables and which keys, and whether they may be used: read anew each time. */
+const WHAT_UNLOCKS: readonly Variable[] = [
+  "TOKEN_ENCRYPTION_KEY",
+  "TOKEN_ENCRYPTION_KEYS_PREVIOUS",
+  "TOKEN_POOL_DATABASE_URL",
+  "TOKEN_POOL_DATABASE_AUTH_TOKEN",
+  "TOKEN_POOL_DISABLED",
+];
+
 /** The canaries of a pool. */
 export type Canaries = [kid: string, sealed: string][];
 
@@ -134,8 +143,9 @@ export class Vault {
    * @throws {PoolError} With code `config`, `database` or `wrong_key`.
    */
   async unlock(): Promise<Unlocked> {
+    const known = this.#settings.glance(WHAT_UNLOCKS);
+    if (known !== null && this.#unlocked?.config === known) return this.#unlocked;
     const config = this.#read(["TOKEN_ENCRYPTION_KEY"]);
-    if (this.#unlocked?.config === config) return this.#unlocked;
     const [{ store, canaries }, keyring] = await Promise.all([this.#open(config).tables, this.#keyring(config)]);
     // Keys may have been rotated since the canaries were looked at, and this process has been given the new one now.
     if (!await isRightKey(keyring, canaries)) await relearn(canaries, { store, keyring });
@@ -148,6 +158,7 @@ export class Vault {
    * @throws {PoolError} With code `config`, `database` or `wrong_key`.
    */
   async unlockToSeal(): Promise<Unlocked> {
+    this.#read(["TOKEN_ENCRYPTION_KEY"]); // all settings anew: a donation is made of more than what unlocks
     const unlocked = await this.unlock();
     const { store, keyring, canaries } = unlocked;
     if (canaries.some(([kid]) => kid === keyring.kid)) return unlocked;

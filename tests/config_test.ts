@@ -332,6 +332,33 @@ Deno.test("Settings are read on every use, so a change is seen at once, and chec
   assert.equal(live.read().PORT, 8000);
 });
 
+Deno.test("Settings.glance() has what was read last while the variables that it is asked about are the same", () => {
+  const variables: Variables = { PORT: "1000", TOKEN_POOL_DISABLED: "0" };
+  const reads: string[] = [];
+  const live = new Settings({
+    environment(name) {
+      reads.push(name);
+      return variables[name];
+    },
+  });
+  assert.equal(live.glance(["PORT"]), null, "nothing was read yet");
+  const first = live.read();
+  reads.length = 0;
+  assert.equal(live.glance(["PORT", "TOKEN_POOL_DISABLED"]), first);
+  assert.deepEqual(reads, ["PORT", "TOKEN_POOL_DISABLED"], "and nothing else is read");
+  variables["HOST"] = "0.0.0.0";
+  assert.equal(live.glance(["PORT"]), first, "another variable is not looked at");
+  variables["PORT"] = "2000";
+  assert.equal(live.glance(["PORT"]), null);
+  assert.equal(live.read().HOST, "0.0.0.0");
+  assert.equal(live.glance(["PORT"])?.PORT, 2000);
+  delete variables["PORT"];
+  assert.equal(live.glance(["PORT"]), null, "nor is one that is gone the same");
+  variables["PORT"] = "no port";
+  assert.throws(() => live.read(), { code: "config" });
+  assert.equal(live.glance(["PORT"]), null, "what is wrong is never had at a glance");
+});
+
 Deno.test("Settings see a change of the place that they are read in", () => {
   const variables: Variables = {};
   const live = settings(variables);

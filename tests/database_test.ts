@@ -10,6 +10,7 @@ import { PoolError } from "../lib/errors.ts";
 import { temporaryFolder } from "./support/fixtures.ts";
 import { lockElsewhere, readElsewhere } from "./support/processes.ts";
 import { freePort, startSqld } from "./support/sqld.ts";
+import { startTcpProxy } from "./support/tcp_proxy.ts";
 
 const TABLE = { sql: "CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT UNIQUE)" };
 const insert = (n: number) => ({
@@ -230,4 +231,24 @@ Deno.test("Connection uses Val Town's database through std/sqlite/global.ts", as
 Deno.test("Connection says which setting to look at when a database cannot be opened", async () => {
   const source = { kind: "url", url: "file:/nonexistent/folder/pool.db" } as const;
   await assert.rejects(Connection.open(source), { code: "database", message: /TOKEN_POOL_DATABASE_URL/ });
+});
+
+Deno.test("Connection recovers from a wire that falls silent, over HTTP and WebSocket", async (t) => {
+  await using server = await startSqld();
+  await using wire = startTcpProxy(Number(new URL(server.url).port));
+  for (const protocol of ["http", "ws"]) {
+    await t.step(protocol, async () => {
+      const source = { kind: "url", url: `${protocol}://127.0.0.1:${wire.port}` } as const;
+      const connection = await Connection.open(source, { timeoutMs: 500, sleep: noSleep });
+      const ask = () => connection.execute({ sql: "SELECT 1" });
+      assert.deepEqual(await ask(), [[1]]);
+      wire.silence();
+      const start = performance.now();
+      await assert.rejects(ask(), { code: "database", message: /TimeoutError/ });
+      assert.ok(performance.now() - start < 2_000);
+      const answers = await Promise.allSettled([ask(), ask(), ask()]);
+      assert.deepEqual(answers.at(-1), { status: "fulfilled", value: [[1]] });
+      connection.close();
+    });
+  }
 });

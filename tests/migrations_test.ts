@@ -166,11 +166,11 @@ Deno.test("what the first release knows nothing of is put right by upkeep: a pau
   assert.ok(await store.pause("1001"));
   assert.equal(await first.claim(), null, "its claims know the queue, and that is enough");
   await first.merge(claim.id, 5000, 4000, clock.seconds + 3600);
-  await store.tidy();
+  await store.keepHistory();
   assert.equal(await first.claim(), null);
   assert.equal((await store.availability("core")).usable, 0);
   assert.ok(await store.resume("1001"));
-  await store.tidy();
+  await store.keepHistory();
   assert.equal((await first.claim())?.id, claim.id);
   await vault.close();
 });

@@ -18,7 +18,7 @@ import { STYLESHEET } from "../views/style.ts";
 import { thanksPage } from "../views/thanks.tsx";
 import { withdrawnPage, withdrawPage } from "../views/withdraw.tsx";
 import { donate, donation, START } from "./support/fixtures.ts";
-import { Browser, type Service, temporaryService } from "./support/service.ts";
+import { Browser, type Service, temporaryService, upkeep } from "./support/service.ts";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -32,6 +32,10 @@ const PROPS: LandingProps = {
     callsLast24h: 276,
     hours: Array.from({ length: 24 }, (_, hour) => ({ at: START - START % HOUR + (hour - 23) * HOUR, calls: hour })),
     days: Array.from({ length: 30 }, (_, day) => ({ at: START - START % DAY + (day - 29) * DAY, calls: 100 * day })),
+    donations: Array.from({ length: 30 }, (_, day) => ({
+      at: START - START % DAY + (day - 29) * DAY,
+      count: day < 10 ? null : [9, 0, 14][day % 3]!,
+    })),
   },
   reserves: RESERVES,
   suggestedReserve: SUGGESTED_RESERVE,
@@ -80,7 +84,7 @@ const PAGES: Record<string, string> = {
   "an unknown program's landing page": landingPage({ ...PROPS, importUrl: null }),
   ...Object.fromEntries((["degraded", "exhausted", "empty", "down"] as const).map((state) => [
     `the landing page, ${state}`,
-    landingPage({ ...PROPS, figures: { ...PROPS.figures, state, hours: NOTHING, days: NOTHING } }),
+    landingPage({ ...PROPS, figures: { ...PROPS.figures, state, hours: NOTHING, days: NOTHING, donations: [] } }),
   ])),
   "a paused pool": landingPage({ ...PROPS, isDisabled: true }),
   "a pool that is not set up": landingPage({ ...PROPS, grantUrl: null, problems: PROBLEMS }),
@@ -222,6 +226,11 @@ const DISCLOSURES: Record<string, Record<string, string>> = {
     token_id: "a number for the donation",
     paused_at: "whether you have paused it, and since when",
   },
+  token_pool_probes: {
+    token_id: "a number for the donation",
+    asked_at: "when the pool itself last asked GitHub with the token",
+    used_at: "when the pool itself last asked GitHub with the token",
+  },
   token_pool_suspicions: {
     token_id: "a number for the donation",
     at: "when GitHub refused the token, and what came of it",
@@ -330,7 +339,9 @@ Deno.test("every link within the pages leads to something", async () => {
 
 Deno.test("the charts draw each figure that the table beside them tells", () => {
   const html = PAGES["the landing page"]!;
-  const [hours, days] = [...html.matchAll(/<figure class="chart">.*?<\/figure>/gs)].map(([figure]) => figure);
+  const figures = [...html.matchAll(/<figure class="chart">.*?<\/figure>/gs)].map(([figure]) => figure);
+  assert.equal(figures.length, 3);
+  const [hours, days, donations] = figures;
   const bars = (figure: string) => figure.match(/M[\d.]+ 87v/g)?.length;
   assert.equal(bars(hours!), 23, "a bar for each hour but the first, which had no calls");
   assert.equal(bars(days!), 29);
@@ -345,6 +356,42 @@ Deno.test("the charts draw each figure that the table beside them tells", () => 
     new Date(START).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" }),
     "2,900",
   ]);
+
+  assert.equal(bars(donations!), 13, "a bar for each day that had any");
+  assert.match(
+    donations!,
+    /role="img" aria-label="Donations in the last 30 days: 14 on \d+ \w+; most on \d+ \w+: 14\."/,
+  );
+  const counts = [...donations!.matchAll(/<td>\d+ \w+<\/td><td>([^<]*)<\/td>/g)].map(([, count]) => count);
+  assert.deepEqual(counts, PROPS.figures.donations.map(({ count }) => count === null ? "not counted" : String(count)));
+});
+
+Deno.test("the landing page shows donations before any call was drawn, and nothing of days on which there was none", () => {
+  const { figures } = PROPS;
+  const charts = (changes: Partial<LandingProps["figures"]>) => {
+    const html = landingPage({ ...PROPS, figures: { ...figures, ...changes } });
+    return [...html.matchAll(/<figcaption>([^<]*)</g)].map(([, title]) => title).filter((title) => /days/.test(title!));
+  };
+  const none = (count: number | null) => figures.donations.map(({ at }) => ({ at, count }));
+  const noCalls = { hours: NOTHING, days: NOTHING };
+  assert.deepEqual(charts({}), ["Calls in the last 30 days", "Donations in the last 30 days"]);
+  assert.deepEqual(charts(noCalls), ["Donations in the last 30 days"]);
+  for (const count of [null, 0]) assert.deepEqual(charts({ donations: none(count) }), ["Calls in the last 30 days"]);
+  assert.doesNotMatch(
+    landingPage({ ...PROPS, figures: { ...figures, ...noCalls, donations: [] } }),
+    /<figure class="chart">/,
+  );
+});
+
+Deno.test("the landing page shows the donations that upkeep has counted", async () => {
+  await using service = await temporaryService();
+  await donate(service.pool, 3);
+  assert.doesNotMatch(await landingOf(service), /<figure class="chart">/);
+  await upkeep(service);
+  service.clock.advance(HOUR);
+  const text = textOf(await landingOf(service));
+  assert.match(text, /Donations in the last 30 days/);
+  assert.match(text, /3 on \d+ \w+; most on \d+ \w+: 3\./);
 });
 
 Deno.test("a bar of one call beside one of a million can be seen, and of none there is none", () => {

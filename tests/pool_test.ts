@@ -6,6 +6,8 @@
 import assert from "node:assert/strict";
 import { createClient } from "npm:@libsql/client@0.18.0";
 import { createPool, type Database, type Pool, PoolError, type PoolOptions, type RateLimitInfo } from "../lib/pool.ts";
+import { Consumer } from "../lib/consumer.ts";
+import { Vault } from "../lib/vault.ts";
 import {
   badCredentials,
   Clock,
@@ -558,3 +560,25 @@ function permutations<T>(items: T[]): T[][] {
   if (items.length < 2) return [items];
   return items.flatMap((item, index) => permutations(items.toSpliced(index, 1)).map((rest) => [item, ...rest]));
 }
+
+Deno.test("a pool in use sees a changed switch, key, database and reserve at its next call", async () => {
+  await using folder = await temporaryFolder();
+  const first = `file:${folder.path}/first.db`;
+  const variables: Record<string, string> = { TOKEN_ENCRYPTION_KEY: KEY, TOKEN_POOL_DATABASE_URL: first };
+  const vault = new Vault({ environment: (name) => variables[name] });
+  const consumer = new Consumer(vault);
+  await vault.deposit(donation(1));
+  assert.equal((await consumer.getToken())?.token, "gho_token1");
+  variables["TOKEN_POOL_DISABLED"] = "1";
+  assert.equal(await consumer.getToken(), null);
+  delete variables["TOKEN_POOL_DISABLED"];
+  variables["TOKEN_ENCRYPTION_KEY"] = OTHER_KEY;
+  await assert.rejects(consumer.getToken(), { code: "wrong_key" });
+  variables["TOKEN_ENCRYPTION_KEY"] = KEY;
+  variables["TOKEN_POOL_DATABASE_URL"] = `file:${folder.path}/second.db`;
+  assert.equal(await consumer.getToken(), null, "the second database is empty");
+  variables["TOKEN_POOL_RESERVE"] = "0.9";
+  await vault.deposit(donation(2));
+  assert.equal((await consumer.availability()).usable, 500, "a tenth of 5,000 is not the donor's");
+  await vault.close();
+});

@@ -6,6 +6,7 @@
 
 import assert from "node:assert/strict";
 import { createPool, type Pool } from "../lib/pool.ts";
+import type { ApiRequest } from "../lib/request_rules.ts";
 import { ResponseCache } from "../lib/response_cache.ts";
 import { type FetchWorld, fetchWorld, type FetchWorldOptions, inParallel, tokenOf } from "./support/fetch_world.ts";
 import { KEY, limitHeaders, response } from "./support/fixtures.ts";
@@ -214,8 +215,10 @@ function answerOf(bytes: number, etag = '"1"'): Response {
   return new Response("x".repeat(bytes), { headers: { etag, "content-type": "application/json" } });
 }
 
-function ask(path: string): Request {
-  return new Request(`https://api.github.com${path}`);
+function ask(path: string): ApiRequest {
+  const url = `https://api.github.com${path}`;
+  const how = { redirect: "follow", cache: "default", signal: undefined } as const;
+  return { target: url, url, method: "GET", headers: {}, body: "", ...how };
 }
 
 Deno.test("the least recently used answers go when the bytes are used up", async () => {

@@ -7,8 +7,9 @@
 import assert from "node:assert/strict";
 import { checkHealth, Stats, type Status, statusSchema } from "../lib/stats.ts";
 import { createPool } from "../lib/pool.ts";
+import { openVault } from "../lib/service.ts";
 import { donate, donation, draw, KEY, limitHeaders, OTHER_KEY, response, START } from "./support/fixtures.ts";
-import { type Service, temporaryService } from "./support/service.ts";
+import { type Service, temporaryService, upkeep } from "./support/service.ts";
 
 const HOUR = 3_600_000;
 
@@ -198,6 +199,69 @@ Deno.test("snapshot() tells the calls of each hour and day, gaps among them", as
   await draw(pool, 3);
   clock.advance(24 * HOUR);
   assert.deepEqual(await history(service), { hours: [], days: [[1, 3]] });
+});
+
+Deno.test("keepHistory() takes one snapshot in an hour, of what the pool is then, and forgets it after 31 days", async () => {
+  await using service = await temporaryService();
+  const { pool, clock, vault, database } = service;
+  clock.time -= clock.time % (24 * HOUR);
+  const ids = await donate(pool, 5, { reserve: 0.5 });
+  await draw(pool, 10);
+  const store = await vault.store();
+  await store.pause("1001");
+  await store.suspect(ids[1]!);
+  await store.holdUser(ids[2]!, { seconds: 600, baseSeconds: 60, mostSeconds: 3600 });
+  await pool.syncTokenHealth(ids[3]!, response(200, limitHeaders(5000, 2500, clock.seconds + 3600)));
+  const other = openVault(service.options);
+  const stores = [store, await other.store(), store];
+  const taking = await Promise.all(stores.map((store) => store.keepHistory()));
+  assert.equal(taking.filter(Boolean).length, 1);
+  await other.close();
+  const first = { hour: clock.time / HOUR, donations: 5, healthy: 1, usable: 2498, lendable: 10_000 };
+  const taken = () => database.look("SELECT * FROM token_pool_snapshots ORDER BY hour");
+  assert.deepEqual(await taken(), [first]);
+  const { tokens, resources } = (await new Stats(vault).snapshot()).status;
+  assert.deepEqual([first.healthy, first.usable], [tokens.healthy, resources["core"]!.usable], "as the dashboard says");
+
+  clock.advance(HOUR - 1);
+  await store.withdraw("1005");
+  assert.equal(await store.keepHistory(), false);
+  assert.deepEqual(await taken(), [first], "the first of the hour stands");
+  clock.advance(1);
+  assert.equal(await store.keepHistory(), true);
+  assert.deepEqual((await taken()).map(({ donations }) => donations), [5, 4]);
+
+  clock.advance(31 * 24 * HOUR);
+  await store.keepHistory();
+  assert.deepEqual((await taken()).map(({ hour }) => hour), [first.hour + 1, first.hour + 1 + 31 * 24]);
+  clock.advance(HOUR);
+  await store.keepHistory();
+  assert.equal((await taken()).length, 2);
+});
+
+Deno.test("snapshot() tells the donations as of the last snapshot of each day, and null of days without one", async () => {
+  await using service = await temporaryService();
+  const { pool, clock, vault } = service;
+  clock.time -= clock.time % (24 * HOUR);
+  const told = async () =>
+    (await new Stats(vault).snapshot()).history.donations.map(({ at, count }, index) => {
+      assert.equal(at, clock.time - clock.time % (24 * HOUR) + (index - 29) * 24 * HOUR);
+      return count;
+    });
+  const nothing = (days: number) => Array<null>(days).fill(null);
+  assert.deepEqual(await told(), nothing(30));
+  await upkeep(service);
+  clock.advance(HOUR);
+  await donate(pool, 3);
+  await upkeep(service);
+  assert.deepEqual(await told(), [...nothing(29), 3]);
+  clock.advance(24 * HOUR);
+  await (await vault.store()).withdraw("1001");
+  await upkeep(service);
+  clock.advance(2 * 24 * HOUR);
+  assert.deepEqual(await told(), [...nothing(26), 3, 2, null, null]);
+  clock.advance(27 * 24 * HOUR);
+  assert.deepEqual(await told(), [2, ...nothing(29)], "30 days are told of");
 });
 
 Deno.test("snapshot() keeps the history of donations that have left", async () => {

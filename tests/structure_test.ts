@@ -41,6 +41,7 @@ const PURE = [
   "lib/errors.ts",
   "lib/health.ts",
   "lib/metrics.ts",
+  "lib/probe.ts",
   "lib/rate_guard.ts",
   "lib/rate_limit.ts",
   "lib/records.ts",
@@ -487,6 +488,11 @@ Deno.test("lib/pool.ts pulls in the consumer's flow and nothing of the service",
   assert.ok(files(pool).includes("lib/store.ts"), "the graph is deep");
   assert.deepEqual(files(pool).filter(isService), []);
   assert.deepEqual([...packages(pool)].sort(), ["@libsql/client", "zod"]);
+
+  const ofNode = (modules: InfoModule[]) =>
+    modules.map(({ specifier }) => specifier).filter((specifier) => specifier.startsWith("node:"));
+  assert.ok(ofNode(await graphOf("lib/admin.ts")).length > 0, "the graph of the command line has some");
+  for (const graph of [pool, service]) assert.deepEqual(ofNode(graph), [], "they cost a cold start 20 ms and more");
 });
 
 /** The parts of an npm specifier, or null. */

@@ -7,7 +7,7 @@
  */
 
 import type { Child } from "npm:hono@4.13.19/jsx";
-import { Chart, type ChartProps } from "./chart.tsx";
+import { Chart, type ChartProps, DonationsChart, type DonationsChartProps } from "./chart.tsx";
 import { type Html, page } from "./layout.tsx";
 import { SITE, type Site } from "./site.ts";
 import { format, keptOf, LIMIT, percent, Stored } from "./stored.tsx";
@@ -25,6 +25,8 @@ export interface LandingProps {
     /** Calls by hour and by day. */
     hours: ChartProps["points"];
     days: ChartProps["points"];
+    /** Donations by day. */
+    donations: DonationsChartProps["points"];
   };
   /** Shares that a donor can keep, and the one that is chosen beforehand. */
   reserves: readonly number[];
@@ -136,7 +138,10 @@ const STATES = {
   empty: "The pool is empty. Yours would be the first token.",
 };
 
-function Figures({ state, healthy, usable, capacity, callsLast24h, hours, days }: LandingProps["figures"]) {
+function Figures({ state, healthy, usable, capacity, callsLast24h, ...history }: LandingProps["figures"]) {
+  const { hours, days, donations } = history;
+  const hasCalls = days.some(({ calls }) => calls > 0);
+  const hasDonations = donations.some(({ count }) => count !== null && count > 0);
   if (state === "down") return <p class="panel" role="status">The pool’s figures are not available at the moment.</p>;
   return (
     <>
@@ -159,10 +164,11 @@ function Figures({ state, healthy, usable, capacity, callsLast24h, hours, days }
         </div>
       </dl>
       {STATES[state] !== null && <p class="note" role="status">{STATES[state]}</p>}
-      {days.some(({ calls }) => calls > 0) && (
+      {(hasCalls || hasDonations) && (
         <div class="charts">
-          <Chart title="Calls in the last 24 hours" points={hours} unit="hour" />
-          <Chart title="Calls in the last 30 days" points={days} unit="day" />
+          {hasCalls && <Chart title="Calls in the last 24 hours" points={hours} unit="hour" />}
+          {hasCalls && <Chart title="Calls in the last 30 days" points={days} unit="day" />}
+          {hasDonations && <DonationsChart title="Donations in the last 30 days" points={donations} />}
         </div>
       )}
     </>

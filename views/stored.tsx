@@ -18,6 +18,7 @@ export const KEPT: readonly string[] = [
   "whether you have paused it, and since when",
   "pauses that GitHub asked for",
   "when GitHub refused the token, and what came of it",
+  "when the pool itself last asked GitHub with the token what is left, and was answered",
 ];
 
 /** How the secrets among it are kept. */

@@ -8,6 +8,7 @@
  *                                                                     while the user donates and withdraws
  *     deno run --allow-all database_process.ts consume <url>          draws and draws, and takes commands, see below
  *     deno run --allow-all database_process.ts donate <url> <key> <from>   donates until it is killed, prints each id
+ *     deno run --allow-all database_process.ts upkeep <variables>     one round, with this environment, prints its report
  *
  * Locks and reads go through node:sqlite, which shares nothing with the driver under test.
  */
@@ -19,6 +20,8 @@ import { Keyring } from "../../lib/crypto.ts";
 import { PoolError } from "../../lib/errors.ts";
 import { createPool } from "../../lib/pool.ts";
 import { FirstRelease } from "./first_release.ts";
+import { openGitHub, openVault } from "../../lib/service.ts";
+import { runUpkeep } from "../../lib/upkeep.ts";
 
 const [command, target, ...rest] = Deno.args as [string, string, ...string[]];
 
@@ -110,6 +113,16 @@ switch (command) {
         counts.refused.push(error instanceof PoolError ? error.code : String(error));
       }
     }
+    break;
+  }
+  case "upkeep": {
+    const variables = JSON.parse(target) as Record<string, string>;
+    const vault = openVault({ environment: (name) => variables[name] });
+    await vault.unlock();
+    console.log("ready");
+    await Deno.stdin.read(new Uint8Array(1)); // all start at once
+    console.log(JSON.stringify(await runUpkeep({ vault, github: openGitHub(vault.settings) })));
+    await vault.close();
     break;
   }
   case "donate": {

