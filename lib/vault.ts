@@ -151,6 +151,27 @@ export class Vault {
   }
 
   /**
+   * What is there, without making or changing anything.
+   *
+   * @returns The version of the tables, null where there are none; and whether a key at hand is theirs, null where
+   * nothing can tell.
+   * @throws {PoolError} With code `config` or `database`.
+   */
+  async look(): Promise<{ version: number | null; isRightKey: boolean | null }> {
+    const config = this.#read([]);
+    const connection = await Connection.open(this.#place(config), this.#options.connection);
+    try {
+      const found = await new Store(connection, this.#options.now).look();
+      if (found === null || found.canaries.length === 0 || config.TOKEN_ENCRYPTION_KEY === undefined) {
+        return { version: found?.version ?? null, isRightKey: null };
+      }
+      return { version: found.version, isRightKey: await isRightKey(await this.#keyring(config), found.canaries) };
+    } finally {
+      connection.close();
+    }
+  }
+
+  /**
    * The same as {@linkcode unlock}, for who is about to seal: from then on a canary tells this key from a wrong one.
    *
    * @throws {PoolError} With code `config`, `database` or `wrong_key`.
@@ -261,10 +282,8 @@ export class Vault {
   }
 
   #open(config: Config): Opened {
-    const { database, defaultDatabaseUrl } = this.#options;
-    const given: DatabaseSource | null = typeof database === "object" ? { kind: "given", database } : null;
-    const place = given ?? sourceOf(config, defaultDatabaseUrl);
-    const source = given === null ? JSON.stringify(place) : "given";
+    const place = this.#place(config);
+    const source = place.kind === "given" ? place.kind : JSON.stringify(place);
     if (this.#opened?.source === source) return this.#opened;
 
     const opened: Opened = { source, tables: openTables(place, this.#options) };
@@ -273,6 +292,11 @@ export class Vault {
       if (this.#opened === opened) this.#opened = null; // so that the next use tries again
     });
     return opened;
+  }
+
+  #place(config: Config): DatabaseSource {
+    const { database, defaultDatabaseUrl } = this.#options;
+    return typeof database === "object" ? { kind: "given", database } : sourceOf(config, defaultDatabaseUrl);
   }
 
   #keyring(config: Config): Promise<Keyring> {
@@ -300,11 +324,15 @@ async function openTables(
   }
 }
 
-async function assertRightKey(keyring: Keyring, canaries: Canaries): Promise<void> {
-  if (canaries.length === 0) return;
+async function isRightKey(keyring: Keyring, canaries: Canaries): Promise<boolean> {
   for (const [, sealed] of canaries) {
-    if (await keyring.open(sealed, CANARY_PLACE) === CANARY_TEXT) return;
+    if (await keyring.open(sealed, CANARY_PLACE) === CANARY_TEXT) return true;
   }
+  return false;
+}
+
+async function assertRightKey(keyring: Keyring, canaries: Canaries): Promise<void> {
+  if (canaries.length === 0 || await isRightKey(keyring, canaries)) return;
   throw new PoolError(
     "wrong_key",
     "TOKEN_ENCRYPTION_KEY is not the key that this pool's tokens are sealed with: set the key that the service has. " +
