@@ -1,38 +1,126 @@
 /**
- * The operator's command line: `deno task admin <command> [--json]`. It never prints a token or a key.
+ * The operator's command line: `deno task admin <command> [options]`. It never prints a token or a key, and takes a token
+ * from standard input only.
  *
- * | command | what |
- * |---|---|
- * | `list` | every donation: login, state, limit, remaining, calls, key id |
- * | `stats` | what `/status` says |
- * | `upkeep` | one round: suspects, expiring and idle tokens, revocations, limits, snapshot |
- * | `rotate-key` | seals everything under the current key; can be cut off and run again |
- *
- * Exit codes: 0 done, 1 failed, 2 not understood.
+ * Exit codes: 0 done; 1 failed, or not wholly done; 2 not understood; 3 not confirmed. What a command has changed stays
+ * in order wherever it is cut off: running it again finishes the work.
  *
  * @module
  */
 
-import { parseArgs } from "node:util";
+import { add } from "./add.ts";
+import { type CommandWords, type Option, understand, usage } from "./command_line.ts";
+import { processEnvironment } from "./config.ts";
+import { type Output, type Progress, progressOn, render } from "./console.ts";
+import { examine } from "./doctor.ts";
 import { PoolError } from "./errors.ts";
+import type { GitHub } from "./github.ts";
+import { remove, revokeAll } from "./revoke.ts";
 import { rotateKey } from "./rotate.ts";
 import { openGitHub, openVault, type ServiceOptions } from "./service.ts";
 import { Stats } from "./stats.ts";
 import { runUpkeep } from "./upkeep.ts";
 import type { Vault } from "./vault.ts";
+import { verify } from "./verify.ts";
 
-const USAGE = `deno task admin <command> [--json]
+export type { Output } from "./console.ts";
 
-  list        every donation: login, state, limit, remaining, calls, key id
-  stats       what /status says
-  upkeep      one round of upkeep: suspects, expiring and idle tokens, revocations, limits, snapshot
-  rotate-key  seals everything under the current key; can be cut off and run again`;
+const PROGRAM = "deno task admin";
 
-/** Where a command writes. */
-export interface Output {
-  log(line: string): void;
-  error(line: string): void;
+/** So much of standard input is read: more than the longest token. */
+const INPUT_AT_MOST = 8192;
+
+/** What a command is given. */
+interface Call {
+  vault: Vault;
+  options: ServiceOptions;
+  output: Output;
+  operand: string;
+  flags: ReadonlySet<string>;
+  values: ReadonlyMap<string, string>;
+  /** `--dry-run`: look, and change nothing. */
+  dryRun: boolean;
+  progress: Progress;
+  /** The first line of standard input, without the blanks around it. */
+  read: () => Promise<string>;
+  github: () => GitHub;
 }
+
+/** What a command has found. */
+interface Result {
+  found: object;
+  /** How people are shown it; by default as a table. */
+  lines?: string[];
+  /** Also for people, on standard error. */
+  notes?: string[];
+  /** 0 when absent. */
+  code?: 0 | 1 | 3;
+}
+
+interface Command extends CommandWords {
+  run(call: Call): Promise<Result>;
+}
+
+const DRY_RUN: Record<"dry-run", Option> = { "dry-run": { what: "say what would be done, and change nothing" } };
+
+/** A command is one entry here. */
+const COMMANDS: Readonly<Record<string, Command>> = {
+  list: {
+    what: "every donation: login, state, limit, remaining, calls, key id",
+    run: async ({ vault }) => ({ found: await (await vault.store()).list() }),
+  },
+  stats: {
+    what: "what /status says",
+    run: async ({ vault }) => ({ found: (await new Stats(vault).snapshot()).status }),
+  },
+  doctor: {
+    what: "looks at settings, key, database, clocks, GitHub and backlogs, and says what to do",
+    run: diagnose,
+  },
+  verify: {
+    what: "asks GitHub whether the tokens of suspects are still good, and acts on it as upkeep does",
+    options: { all: { what: "of every donation; goes on where a run of the last day was cut off" }, ...DRY_RUN },
+    run: check,
+  },
+  add: {
+    what: "stores a token of your own, which it reads from standard input",
+    options: { reserve: { value: "<0 to 0.95>", what: "share of each limit that is never used" }, ...DRY_RUN },
+    run: async ({ vault, github, read, values, dryRun }) => {
+      const reserve = values.get("reserve");
+      const share = reserve === undefined ? {} : { reserve: /^\d*\.?\d+$/.test(reserve) ? Number(reserve) : NaN };
+      return { found: await add(await read(), { vault, github: github(), dryRun, ...share }) };
+    },
+  },
+  remove: {
+    what: "deletes one donation and revokes its grant at GitHub",
+    operand: "<login | GitHub user id | #id>",
+    options: { reason: { value: "<text>", what: "why; it is counted", isRequired: true }, ...DRY_RUN },
+    run: async ({ vault, github, operand, values, dryRun }) => ({
+      found: await remove(operand, reasonOf(values.get("reason")!), { vault, github: github(), dryRun }),
+    }),
+  },
+  "revoke-all": {
+    what: "the emergency: revokes every token at GitHub and deletes the donations",
+    options: {
+      yes: { what: "do not ask" },
+      "one-by-one": { what: "a token at a call, as the app; GitHub Enterprise has no other way" },
+      ...DRY_RUN,
+    },
+    run: revokeEverything,
+  },
+  upkeep: {
+    what: "one round: suspects, expiring tokens, revocations",
+    options: DRY_RUN,
+    run: async ({ vault, github, dryRun }) => ({
+      found: dryRun ? { due: (await (await vault.store()).stats()).due } : await runUpkeep({ vault, github: github() }),
+    }),
+  },
+  "rotate-key": {
+    what: "seals everything under the current key",
+    options: DRY_RUN,
+    run: rotate,
+  },
+};
 
 /**
  * Runs a command.
@@ -40,66 +128,137 @@ export interface Output {
  * @param args The words after `deno task admin`.
  * @param options The world, each part with a default.
  * @param output Where to write.
+ * @param read The first line of standard input.
  * @returns The exit code.
  */
 export async function runAdmin(
   args: string[],
   options: ServiceOptions = {},
   output: Output = console,
+  read: () => Promise<string> = readLine,
 ): Promise<number> {
-  const parsed = understand(args);
-  if (parsed === null) {
-    output.error(USAGE);
+  const understood = understand(args, PROGRAM, COMMANDS);
+  if (understood.kind === "help") {
+    output.log(understood.text);
+    return 0;
+  }
+  if (understood.kind === "error") {
+    output.error(`${understood.message}\n\n${usage(PROGRAM, COMMANDS)}`);
     return 2;
   }
+  const { name, operand, flags, values } = understood;
   const vault = openVault(options);
+  const { show: progress, end } = progressOn(output);
   try {
-    const found = await parsed.run(vault, options, output);
-    if (parsed.json) output.log(JSON.stringify(found));
-    else for (const line of lines(found)) output.log(line);
-    return 0;
+    const { found, lines = render(found), notes = [], code = 0 } = await COMMANDS[name]!.run({
+      ...{ vault, options, output, operand, flags, values, progress, read },
+      dryRun: flags.has("dry-run"),
+      github: () => openGitHub(vault.settings, options.fetch),
+    });
+    end();
+    if (flags.has("json")) output.log(JSON.stringify(found));
+    else for (const line of lines) output.log(line);
+    for (const note of notes) output.error(note);
+    return code;
   } catch (error) {
-    if (!(error instanceof PoolError)) throw error;
-    output.error(error.message);
+    end();
+    output.error(sayable(error));
     return 1;
   } finally {
     await vault.close();
   }
 }
 
-type Command = (vault: Vault, options: ServiceOptions, output: Output) => Promise<object | object[]>;
+async function diagnose({ vault, options, github }: Call): Promise<Result> {
+  const found = await examine({
+    vault,
+    environment: options.environment ?? processEnvironment,
+    openGitHub: github,
+    now: options.now ?? Date.now,
+    elapsed: () => performance.now(),
+  });
+  const width = Math.max(...found.map(({ name }) => name.length));
+  const lines = found.flatMap(({ name, status, found, remedy }) => [
+    `${status.padEnd(4)}  ${name.padEnd(width)}  ${found}`,
+    ...(remedy === null ? [] : [`${" ".repeat(width + 8)}-> ${remedy}`]),
+  ]);
+  return { found, lines, code: found.some(({ status }) => status === "fail") ? 1 : 0 };
+}
 
-const COMMANDS: Readonly<Record<string, Command>> = {
-  list: async (vault) => await (await vault.store()).list(),
-  stats: async (vault) => (await new Stats(vault).snapshot()).status,
-  upkeep: (vault, options) => runUpkeep({ vault, github: openGitHub(vault.settings, options.fetch) }),
-  "rotate-key": (vault, _, output) => rotateKey(vault, (done) => output.error(`${done} rows`)),
-};
+async function check({ vault, github, flags, dryRun, progress }: Call): Promise<Result> {
+  const found = await verify({ vault, github: github(), all: flags.has("all"), dryRun, onProgress: progress });
+  const notes = found.incident
+    ? [
+      "GitHub does not know 5 tokens within a minute, which is taken for an incident: the check ended, and nothing was " +
+      "deleted. Upkeep deletes what is suspect once it has been told so twice, 10 minutes apart",
+    ]
+    : found.stopped
+    ? ["GitHub does not answer clearly, so the check ended; run it again in an hour"]
+    : [];
+  return { found, notes, code: found.stopped || found.unclear > 0 ? 1 : 0 };
+}
 
-function understand(args: string[]): { run: Command; json: boolean } | null {
-  try {
-    const { values, positionals } = parseArgs({
-      args,
-      allowPositionals: true,
-      options: { json: { type: "boolean", default: false } },
-    });
-    const run = positionals.length === 1 && Object.hasOwn(COMMANDS, positionals[0]!)
-      ? COMMANDS[positionals[0]!]
-      : undefined;
-    return run === undefined ? null : { run, json: values.json };
-  } catch {
-    return null; // an option that there is not
+async function revokeEverything({ vault, github, flags, dryRun, progress, read, output }: Call): Promise<Result> {
+  const oneByOne = flags.has("one-by-one");
+  const { store } = await vault.unlock();
+  const { donations, revocations } = await store.figures();
+  if (!dryRun && !flags.has("yes")) {
+    output.error(
+      `This revokes the tokens of ${donations} donations, and ${revocations} earlier tokens, at GitHub and for ever, ` +
+        `and deletes the donations. Type the number of donations to go on: ${donations}`,
+    );
+    if (await read() !== String(donations)) {
+      return { found: { donations, revoked: 0, removed: 0, left: 0 }, notes: ["Nothing was changed"], code: 3 };
+    }
   }
+  const found = await revokeAll({ vault, github: github(), dryRun, oneByOne, onProgress: progress });
+  if (found.left === 0) return { found };
+  const note =
+    `${found.left} could not be revoked and are as they were: those that do not open, personal tokens when ` +
+    "revoked one by one, and those that GitHub would not revoke now. Run it again, or see `doctor`";
+  return { found, notes: [note], code: 1 };
 }
 
-/** For people: a row per thing, `name value` pairs. */
-function lines(found: object | object[]): string[] {
-  const rows = Array.isArray(found) ? found : [found];
-  if (rows.length === 0) return ["none"];
-  return rows.map((row) =>
-    Object.entries(row).map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`)
-      .join("  ")
-  );
+async function rotate({ vault, dryRun, output }: Call): Promise<Result> {
+  if (!dryRun) {
+    const found = await rotateKey(vault, (done) => output.error(`${done} rows`));
+    return { found, code: found.unreadable > 0 ? 1 : 0 };
+  }
+  const { store, keyring } = await vault.unlock();
+  const others = Object.entries((await store.figures()).kids).filter(([kid]) => kid !== keyring.kid);
+  return { found: { under_other_keys: others.reduce((sum, [, texts]) => sum + texts, 0) } };
 }
 
-if (import.meta.main) runAdmin(Deno.args).then((code) => Deno.exitCode = code);
+/** It is kept in the database and shown, so it must be short, and nothing that looks like a token or a key. */
+function reasonOf(text: string): string {
+  if (/^[\p{L}\p{N}\p{P}\p{S} ]{1,80}$/u.test(text) && !/\b(?:gh[a-z]_|github_pat_|v1\.)|[0-9a-f]{32}/i.test(text)) {
+    return text;
+  }
+  throw new RangeError("--reason must be 1 to 80 letters, digits, signs and blanks, and nothing secret");
+}
+
+/** What may be shown of an error: of one that nobody foresaw only where it happened, for its text may hold anything. */
+function sayable(error: unknown): string {
+  if (error instanceof PoolError || error instanceof RangeError) return error.message;
+  const { name, stack = "" } = error instanceof Error ? error : new Error();
+  return [`Unforeseen ${name}`, ...stack.split("\n").filter((line) => /^\s+at /.test(line))].join("\n");
+}
+
+async function readLine(): Promise<string> {
+  let text = "";
+  for await (const part of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+    text += part;
+    if (text.trimStart().includes("\n") || text.length > INPUT_AT_MOST) break;
+  }
+  return text.trim().split("\n", 1)[0]!.trim();
+}
+
+/** Standard output and error; the status line only where a terminal shows it. */
+function processOutput(): Output {
+  const { log, error } = console;
+  if (!Deno.stderr.isTerminal()) return { log, error };
+  const status = (line: string) => void Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line}`));
+  return { log, error, status };
+}
+
+if (import.meta.main) runAdmin(Deno.args, {}, processOutput()).then((code) => Deno.exitCode = code);

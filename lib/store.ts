@@ -493,7 +493,7 @@ function statementsFor(now: string) {
     endRevocations: `DELETE FROM token_pool_revocations WHERE token IN (SELECT value FROM json_each(:tokens))`,
     queueGrant: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
       SELECT github_user_id, token, 'grant', ${now} FROM token_pool_tokens WHERE id = :id AND token = :token`,
-    revocations: `SELECT json_array(id, github_user_id, token) FROM token_pool_revocations
+    revocations: `SELECT json_array(id, github_user_id, token, kind) FROM token_pool_revocations
       WHERE id > :after ORDER BY id LIMIT :count`,
     donations: `SELECT ${STORED} FROM token_pool_tokens WHERE id > :after ORDER BY id LIMIT :count`,
     suspects: `SELECT ${STORED} FROM token_pool_tokens
@@ -924,8 +924,7 @@ export class Store {
   /** Takes up to `count` revocations that are due. */
   async takeRevocations(count: number): Promise<(SealedToken & { kind: "token" | "grant" })[]> {
     const rows = await this.#connection.execute(this.#statement(this.#sql.takeRevocations, { count }));
-    return rows.map(json<[number, string, string, "token" | "grant"]>)
-      .map(([id, githubUserId, token, kind]) => ({ id, githubUserId, token, kind }));
+    return rows.map(revocationOf);
   }
 
   /** A revocation is done, or cannot be done. */
@@ -1034,10 +1033,9 @@ export class Store {
   }
 
   /** Up to `count` revocations after `after` that are still to be made, due or not. */
-  async revocations(after: number, count: number): Promise<SealedToken[]> {
+  async revocations(after: number, count: number): Promise<(SealedToken & { kind: "token" | "grant" })[]> {
     const statement = { sql: this.#sql.revocations, args: { after, count } };
-    return (await this.#connection.execute(statement, { repeatable: true })).map(json<[number, string, string]>)
-      .map(([id, githubUserId, token]) => ({ id, githubUserId, token }));
+    return (await this.#connection.execute(statement, { repeatable: true })).map(revocationOf);
   }
 
   /** An incident: whatever is suspect now goes only when GitHub says twice that it does not know it. */
@@ -1052,7 +1050,9 @@ export class Store {
 
   /** Notes how far the operator's check has come; null = to the end. */
   async keepVerified(id: number | null): Promise<void> {
-    await this.#run([id === null ? { sql: this.#sql.forgetVerified } : this.#statement(this.#sql.keepVerified, { id })]);
+    await this.#run([
+      id === null ? { sql: this.#sql.forgetVerified } : this.#statement(this.#sql.keepVerified, { id }),
+    ]);
   }
 
   /** What the operator asks of the tables. */
@@ -1120,6 +1120,11 @@ function single<T>(rows: unknown[][]): T | null {
 function storedOf(row: unknown[]): StoredDonation {
   const [id, githubUserId, login, token, refreshToken, expiresAt, suspectAt] = json<StoredRow>(row);
   return { id, githubUserId, login, token, refreshToken, expiresAt, isSuspect: suspectAt !== null };
+}
+
+function revocationOf(row: unknown[]): SealedToken & { kind: "token" | "grant" } {
+  const [id, githubUserId, token, kind] = json<[number, string, string, "token" | "grant"]>(row);
+  return { id, githubUserId, token, kind };
 }
 
 function isMissingTable(error: unknown): boolean {

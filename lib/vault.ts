@@ -57,6 +57,9 @@ const OPENED_AT_MOST = 1000;
 /** So many tokens that did not open are counted by one process; a pool with more has another trouble than counting. */
 const UNREADABLE_AT_MOST = 1000;
 
+/** The time of an answer is the median of so many. */
+const LOOKS = 5;
+
 /** GitHub told integrators to allow for 255 characters and has issued tokens of 520: a bound, not a format. */
 const TOKEN_PATTERN = /^[\x21-\x7e]{1,2048}$/;
 const USER_ID_PATTERN = /^[\x21-\x7e]{1,64}$/;
@@ -122,6 +125,13 @@ export class Vault {
     return this.#settings;
   }
 
+  /** The address of the database, where it has one; undefined when it was given as an object, or by nobody. */
+  get databaseUrl(): string | undefined {
+    if (typeof this.#options.database === "object") return undefined;
+    return this.#settings.read().TOKEN_POOL_DATABASE_URL ??
+      (this.#settings.onValTown ? undefined : this.#options.defaultDatabaseUrl);
+  }
+
   /** Epoch milliseconds. */
   now(): number {
     return (this.#options.now ?? Date.now)();
@@ -153,19 +163,29 @@ export class Vault {
   /**
    * What is there, without making or changing anything.
    *
-   * @returns The version of the tables, null where there are none; and whether a key at hand is theirs, null where
-   * nothing can tell.
+   * @param elapsed Milliseconds that only ever go up, to measure with.
+   * @returns The version of the tables, null where there are none; whether a key at hand is theirs, null where nothing
+   * can tell; and the median time of an answer once the connection is there, in milliseconds.
    * @throws {PoolError} With code `config` or `database`.
    */
-  async look(): Promise<{ version: number | null; isRightKey: boolean | null }> {
+  async look(elapsed: () => number): Promise<{ version: number | null; isRightKey: boolean | null; ms: number }> {
     const config = this.#read([]);
     const connection = await Connection.open(this.#place(config), this.#options.connection);
     try {
-      const found = await new Store(connection, this.#options.now).look();
-      if (found === null || found.canaries.length === 0 || config.TOKEN_ENCRYPTION_KEY === undefined) {
-        return { version: found?.version ?? null, isRightKey: null };
+      const store = new Store(connection, this.#options.now);
+      const found = await store.look();
+      const times: number[] = [];
+      while (times.length < LOOKS) {
+        const start = elapsed();
+        await store.look();
+        times.push(elapsed() - start);
       }
-      return { version: found.version, isRightKey: await isRightKey(await this.#keyring(config), found.canaries) };
+      const mayTell = found !== null && found.canaries.length > 0 && config.TOKEN_ENCRYPTION_KEY !== undefined;
+      return {
+        version: found?.version ?? null,
+        isRightKey: mayTell ? await isRightKey(await this.#keyring(config), found.canaries) : null,
+        ms: times.sort((a, b) => a - b)[LOOKS >> 1]!,
+      };
     } finally {
       connection.close();
     }
