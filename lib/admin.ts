@@ -70,8 +70,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async ({ vault }) => ({ found: await (await vault.store()).list() }),
   },
   stats: {
-    what: "what /status says",
-    run: async ({ vault }) => ({ found: (await new Stats(vault).snapshot()).status }),
+    what: "what /status says, and what was counted",
+    run: async ({ vault }) => {
+      const { status, counters } = await new Stats(vault).snapshot();
+      return { found: status, lines: render({ ...status, counters }) };
+    },
   },
   doctor: {
     what: "looks at settings, key, database, clocks, GitHub and backlogs, and says what to do",
@@ -219,9 +222,9 @@ async function revokeEverything({ vault, github, flags, dryRun, progress, read, 
   return { found, notes: [note], code: 1 };
 }
 
-async function rotate({ vault, dryRun, output }: Call): Promise<Result> {
+async function rotate({ vault, dryRun, progress }: Call): Promise<Result> {
   if (!dryRun) {
-    const found = await rotateKey(vault, (done) => output.error(`${done} rows`));
+    const found = await rotateKey(vault, (done) => progress(done, null));
     return { found, code: found.unreadable > 0 ? 1 : 0 };
   }
   const { store, keyring } = await vault.unlock();

@@ -117,7 +117,7 @@ export interface StoredFigures {
   stuck: number;
   /** Donations whose token expires and can be refreshed. */
   expiring: number;
-  /** Donations whose token has expired. */
+  /** Of these, those whose token has expired. */
   expired: number;
   /** Donations that upkeep should have seen to by now. */
   overdue: number;

@@ -510,7 +510,8 @@ function statementsFor(now: string) {
       'revocations', (SELECT count(*) FROM token_pool_revocations),
       'stuck', (SELECT count(*) FROM token_pool_revocations WHERE tries >= 3 OR due_at <= ${now} - ${OVERDUE_MS}),
       'expiring', (SELECT count(*) FROM token_pool_tokens WHERE refresh_token IS NOT NULL),
-      'expired', (SELECT count(*) FROM token_pool_tokens WHERE expires_at <= ${now}),
+      'expired', (SELECT count(*) FROM token_pool_tokens
+        WHERE refresh_token IS NOT NULL AND expires_at <= ${now}),
       'overdue', (SELECT count(*) FROM token_pool_tokens
         WHERE refresh_token IS NOT NULL AND expires_at <= ${now} + ${REFRESH_AHEAD_MS / 2}
           OR suspect_at IS NOT NULL AND refresh_token IS NULL AND check_at <= ${now} - ${OVERDUE_MS}),

@@ -36,7 +36,7 @@ export interface VerifyReport {
   unknown: number;
   /** GitHub gave no clear answer, or none; they are as they were. */
   unclear: number;
-  /** Not asked about, because they have expired: upkeep refreshes them. */
+  /** Not asked about, because they have expired and can be refreshed, which upkeep does. */
   expired: number;
   /** Not asked about, because no key at hand opens them. */
   unreadable: number;
@@ -134,9 +134,9 @@ class Check {
     if (answers.length === AT_ONCE && answers.every((answer) => answer === "unclear")) this.report.stopped = true;
   }
 
-  async #ask({ githubUserId, token: sealed, expiresAt }: StoredDonation) {
+  async #ask({ githubUserId, token: sealed, refreshToken, expiresAt }: StoredDonation) {
     const { vault, github } = this.#options;
-    if (expiresAt !== null && expiresAt <= vault.now()) return "expired";
+    if (refreshToken !== null && expiresAt !== null && expiresAt <= vault.now()) return "expired";
     const token = await vault.openText(sealed, "token", githubUserId);
     if (token === null) return "unreadable";
     try {
@@ -168,10 +168,16 @@ class Check {
 
   /** Suspects first, all of them: 5 at once brake each other. */
   async #settle(): Promise<void> {
-    for (const { id, isSuspect } of this.#unknown) if (!isSuspect) await this.#store.suspect(id);
+    for (const donation of this.#unknown) if (await this.#isTrusted(donation)) await this.#store.suspect(donation.id);
     for (const { id, token, refreshToken } of this.#unknown) {
       if (refreshToken !== null) continue; // upkeep asks for a new one
       if (await this.#store.notFound(id, token) === "removed") this.report.removed++;
     }
+  }
+
+  /** Whether this is still the token, since a donor may have given another one while many were asked about. */
+  async #isTrusted({ id, token }: StoredDonation): Promise<boolean> {
+    const found = await this.#store.find(`#${id}`);
+    return found.some((donation) => donation.id === id && donation.token === token && !donation.isSuspect);
   }
 }

@@ -109,6 +109,11 @@ const SCENARIOS: Record<string, Scenario> = {
       service.github.grantToken("ada");
     },
   },
+  "add of the same token again": {
+    args: ["add"],
+    input: ({ github }) => github.liveTokens("ada").at(-1)!,
+    prepare: (service) => visit(service, "ada"),
+  },
   "remove": { args: ["remove", "ada", "--reason", "spam"], codes: [0, 1], prepare: expiring },
   "remove while GitHub is away": {
     args: ["remove", "ada", "--reason", "spam"],

@@ -7,6 +7,7 @@ import { createPool } from "../lib/pool.ts";
 import { openGitHub, openVault } from "../lib/service.ts";
 import { donation, environment, KEY, OTHER_KEY, START } from "./support/fixtures.ts";
 import { everything, find, lend, operate } from "./support/operator.ts";
+import { startSqld } from "./support/sqld.ts";
 import { type Service, temporaryService, visit } from "./support/service.ts";
 
 /** A service whose database is found by its address, as an operator's is. */
@@ -372,6 +373,18 @@ Deno.test("doctor finds a database that is far away", async () => {
   assert.equal(finding.status, "warn");
   assert.match(finding.found, /answers in 251.0 ms/);
   assert.match(finding.remedy!, /move the database nearer/);
+});
+
+Deno.test("doctor finds a token that the database server does not take", async () => {
+  await using server = await startSqld({ auth: true });
+  await using service = await temporaryService();
+  service.variables["TOKEN_POOL_DATABASE_URL"] = server.url;
+  const said: string[] = [];
+  for (const authToken of [undefined, `${server.authToken}x`, server.authToken]) {
+    service.variables["TOKEN_POOL_DATABASE_AUTH_TOKEN"] = authToken;
+    said.push(named((await found(service)).findings, "database").status);
+  }
+  assert.deepEqual(said, ["fail", "fail", "ok"]);
 });
 
 Deno.test("doctor changes nothing, makes no tables and no file", async () => {

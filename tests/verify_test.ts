@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { OTHER_KEY } from "./support/fixtures.ts";
 import { counter, donors, everything, find, lend, operate } from "./support/operator.ts";
-import { report, type Service, temporaryService, upkeep } from "./support/service.ts";
+import { report, type Service, temporaryService, upkeep, visit } from "./support/service.ts";
 
 const CHECK = /^POST \/applications\/\w+\/token$/;
 
@@ -151,6 +151,30 @@ async function grant({ github, client, flow }: Service, login: string) {
   assert.ok(granted.kind === "granted");
   return { answer: granted.grant };
 }
+
+Deno.test("verify asks about what has expired and cannot be refreshed", async () => {
+  await using service = await temporaryService();
+  await lend(service, ["cyd"]);
+  await (await service.vault.store()).noteExpiry(1, service.clock.time);
+  const { found } = await find(service, ["verify", "--all"]);
+  assert.deepEqual([found.expired, found.valid], [0, 1]);
+});
+
+Deno.test("verify does not suspect what a donor gives while others are asked about", async () => {
+  await using service = await temporaryService();
+  const { github, vault } = service;
+  await visit(service, "ada");
+  github.revoke("ada");
+  github.before = async (call) => {
+    if (!CHECK.test(call)) return;
+    github.before = null;
+    const donation = { github_user_id: "583231", github_username: "ada", token: github.grantToken("ada") };
+    assert.equal((await vault.deposit(donation)).isUpdate, true);
+  };
+  const { found } = await find(service, ["verify", "--all"]);
+  assert.deepEqual([found.unknown, found.removed], [1, 0]);
+  assert.deepEqual([await donors(service), await suspects(service)], [["ada"], []]);
+});
 
 Deno.test("verify asks about a personal token by itself, since the app would be told that there is none", async () => {
   await using service = await temporaryService();
