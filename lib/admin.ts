@@ -30,6 +30,9 @@ const PROGRAM = "deno task admin";
 /** So much of standard input is read: more than the longest token. */
 const INPUT_AT_MOST = 8192;
 
+/** The first line of standard input, without the blanks around it; a terminal does not show what is hidden. */
+export type Read = (options?: { hidden?: boolean }) => Promise<string>;
+
 /** What a command is given. */
 interface Call {
   vault: Vault;
@@ -41,8 +44,7 @@ interface Call {
   /** `--dry-run`: look, and change nothing. */
   dryRun: boolean;
   progress: Progress;
-  /** The first line of standard input, without the blanks around it. */
-  read: () => Promise<string>;
+  read: Read;
   github: () => GitHub;
 }
 
@@ -91,7 +93,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async ({ vault, github, read, values, dryRun }) => {
       const reserve = values.get("reserve");
       const share = reserve === undefined ? {} : { reserve: /^\d*\.?\d+$/.test(reserve) ? Number(reserve) : NaN };
-      return { found: await add(await read(), { vault, github: github(), dryRun, ...share }) };
+      return { found: await add(await read({ hidden: true }), { vault, github: github(), dryRun, ...share }) };
     },
   },
   remove: {
@@ -131,14 +133,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
  * @param args The words after `deno task admin`.
  * @param options The world, each part with a default.
  * @param output Where to write.
- * @param read The first line of standard input.
+ * @param read Standard input.
  * @returns The exit code.
  */
 export async function runAdmin(
   args: string[],
   options: ServiceOptions = {},
   output: Output = console,
-  read: () => Promise<string> = readLine,
+  read: Read = readLine,
 ): Promise<number> {
   const understood = understand(args, PROGRAM, COMMANDS);
   if (understood.kind === "help") {
@@ -247,13 +249,22 @@ function sayable(error: unknown): string {
   return [`Unforeseen ${name}`, ...stack.split("\n").filter((line) => /^\s+at /.test(line))].join("\n");
 }
 
-async function readLine(): Promise<string> {
-  let text = "";
-  for await (const part of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-    text += part;
-    if (text.trimStart().includes("\n") || text.length > INPUT_AT_MOST) break;
+async function readLine({ hidden = false } = {}): Promise<string> {
+  const isHidden = hidden && Deno.stdin.isTerminal();
+  if (isHidden) {
+    Deno.stdin.setRaw(true, { cbreak: true });
+    console.error("Paste the token, which is not shown, and press Enter");
   }
-  return text.trim().split("\n", 1)[0]!.trim();
+  let text = "";
+  try {
+    for await (const part of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+      text += part;
+      if (/\S\s*[\r\n]/.test(text) || text.length > INPUT_AT_MOST) break;
+    }
+  } finally {
+    if (isHidden) Deno.stdin.setRaw(false);
+  }
+  return text.trim().split(/[\r\n]/, 1)[0]!.trim();
 }
 
 /** Standard output and error; the status line only where a terminal shows it. */

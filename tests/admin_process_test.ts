@@ -76,9 +76,11 @@ class Desk implements AsyncDisposable {
     }
   }
 
-  spawn(args: string[]): Deno.ChildProcess {
-    return new Deno.Command(Deno.execPath(), {
-      args: [...TASK, ...args],
+  spawn(args: string[], { terminal = false } = {}): Deno.ChildProcess {
+    const words = [Deno.execPath(), ...TASK, ...args];
+    const [command, ...rest] = terminal ? ["script", "-qec", words.join(" "), "/dev/null"] : words;
+    return new Deno.Command(command!, {
+      args: rest,
       cwd: ROOT,
       clearEnv: true,
       env: { ...this.variables, PATH: Deno.env.get("PATH")!, HOME: Deno.env.get("HOME") ?? "/", ...denoFolder() },
@@ -89,8 +91,8 @@ class Desk implements AsyncDisposable {
   }
 
   /** Runs a command to its end, and asserts that it shows nobody a secret. */
-  async run(args: string[], input = ""): Promise<Said> {
-    return await this.#end(this.spawn(args), input);
+  async run(args: string[], input = "", options: { terminal?: boolean } = {}): Promise<Said> {
+    return await this.#end(this.spawn(args, options), input, options);
   }
 
   /** Runs a command and kills or interrupts it at its n-th call, which is carried out, but nobody is there for the answer. */
@@ -110,12 +112,23 @@ class Desk implements AsyncDisposable {
     return { said, wasKilled };
   }
 
-  async #end(process: Deno.ChildProcess, input: string): Promise<Said> {
+  /** At a terminal a person types when there is something to answer. */
+  async #end(process: Deno.ChildProcess, input: string, { terminal = false } = {}): Promise<Said> {
     const writer = process.stdin.getWriter();
-    await writer.write(new TextEncoder().encode(input)).catch(() => {}); // it may be gone already
-    await writer.close().catch(() => {});
-    const { code, stdout, stderr } = await process.output();
-    const said = { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
+    const type = async () => {
+      await writer.write(new TextEncoder().encode(input)).catch(() => {}); // it may be gone already
+      await writer.close().catch(() => {});
+    };
+    const err = new Response(process.stderr).text();
+    if (!terminal) await type();
+    let out = "";
+    for await (const part of process.stdout.pipeThrough(new TextDecoderStream())) {
+      const isQuestion = out === "";
+      out += part;
+      if (terminal && isQuestion) await type();
+    }
+    const { code } = await process.status;
+    const said = { code, out, err: await err };
     assertNothingSecret(said, this.github.secrets);
     return said;
   }
@@ -217,6 +230,19 @@ function named(findings: { name: string; status: string }[], name: string): { st
 
 Deno.test("each command of admin does its work on a database file, as a process", () => withFile(day));
 Deno.test("each command of admin does its work on a libSQL server, as a process", () => withServer(day));
+
+Deno.test("add hides from a terminal what is pasted there, and revoke-all shows it a bar", () =>
+  withFile(async (desk) => {
+    desk.github.addUser("ada");
+    const token = desk.github.grantToken("ada");
+    const added = await desk.run(["add"], `${token}\n`, { terminal: true });
+    assert.equal(added.code, 0);
+    assert.match(added.out, /^Paste the token, which is not shown, and press Enter\r\n/);
+    assert.deepEqual(await desk.donors(), ["ada"]);
+    const revoked = await desk.run(["revoke-all"], "1\n", { terminal: true });
+    assert.equal(revoked.code, 0);
+    assert.match(revoked.out, /\r\x1b\[K\[#{30}\] 1 of 1, 100 %/);
+  }));
 
 /** A command that is killed, and what must have come of it in the end. */
 interface Killed {
