@@ -75,7 +75,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     what: "what /status says, and what was counted",
     run: async ({ vault }) => {
       const { status, counters } = await new Stats(vault).snapshot();
-      return { found: status, lines: render({ ...status, counters }) };
+      return { found: status, lines: render({ ...status, counters }), code: status.status === "down" ? 1 : 0 };
     },
   },
   doctor: {
@@ -210,7 +210,7 @@ async function revokeEverything({ vault, github, flags, dryRun, progress, read, 
   if (!dryRun && !flags.has("yes")) {
     output.error(
       `This revokes the tokens of ${donations} donations, and ${revocations} earlier tokens, at GitHub and for ever, ` +
-        `and deletes the donations. Type the number of donations to go on: ${donations}`,
+        `and deletes the donations. Set TOKEN_POOL_DISABLED before, so that none comes meanwhile. Type the number of donations to go on: ${donations}`,
     );
     if (await read() !== String(donations)) {
       return { found: { donations, revoked: 0, removed: 0, left: 0 }, notes: ["Nothing was changed"], code: 3 };

@@ -36,7 +36,7 @@ export interface RemoveReport {
   revocation: "done" | "queued" | "impossible" | null;
 }
 
-/** A donor who gives another token at this very moment is found again so often. */
+/** Who gives another token at this very moment is found again so often. */
 const TRIES = 3;
 
 /**
@@ -94,7 +94,7 @@ export interface RevokeAllReport {
   revoked: number;
   /** Donations that were deleted. */
   removed: number;
-  /** Donations and earlier tokens that could not be revoked, so they were left as they are. */
+  /** Donations and earlier tokens that are there still, because they could not be revoked. */
   left: number;
 }
 
@@ -119,8 +119,14 @@ export async function revokeAll(options: RevokeAllOptions): Promise<RevokeAllRep
   const report: RevokeAllReport = { donations, revoked: 0, removed: 0, left: 0 };
   if (dryRun) return report;
   const run: Run = { ...options, store, report, oneByOne: oneByOne || !github.hasBulkRevocation, done: 0 };
-  await each((after) => store.donations(after, CREDENTIALS_AT_MOST), run);
-  await each((after) => store.revocations(after, CREDENTIALS_AT_MOST), run);
+  for (let pass = 1; pass <= TRIES; pass++) {
+    const { revoked } = report;
+    await each((after) => store.donations(after, CREDENTIALS_AT_MOST), run);
+    await each((after) => store.revocations(after, CREDENTIALS_AT_MOST), run);
+    const { donations, revocations } = await store.figures();
+    report.left = donations + revocations;
+    if (report.left === 0 || report.revoked === revoked) break; // else some may have come meanwhile
+  }
   return report;
 }
 
@@ -151,7 +157,6 @@ async function each(page: (after: number) => Promise<Sealed[]>, run: Run): Promi
     if (rows.length === 0) return;
     after = rows.at(-1)!.id;
     const opened = await Promise.all(rows.map((row) => open(row, run.vault)));
-    run.report.left += opened.filter((row) => row === null).length;
     for (const batch of batches(opened.filter((row) => row !== null))) {
       await revokeBatch(batch, run);
       run.done += batch.length;
@@ -198,7 +203,6 @@ async function revokeBatch(batch: Opened[], run: Run): Promise<void> {
   }
   for (const row of batch) {
     if (await revokeOne(row, run.github)) await forget([row], run);
-    else run.report.left++;
   }
 }
 

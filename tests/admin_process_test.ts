@@ -241,7 +241,7 @@ Deno.test("add hides from a terminal what is pasted there, and revoke-all shows 
     assert.deepEqual(await desk.donors(), ["ada"]);
     const revoked = await desk.run(["revoke-all"], "1\n", { terminal: true });
     assert.equal(revoked.code, 0);
-    assert.match(revoked.out, /\r\x1b\[K\[#{30}\] 1 of 1, 100 %/);
+    assert.ok(revoked.out.includes(`\r\x1b[K[${"#".repeat(30)}] 1 of 1, 100 %`));
   }));
 
 /** A command that is killed, and what must have come of it in the end. */

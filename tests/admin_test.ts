@@ -43,6 +43,11 @@ Deno.test("admin list and stats show states and figures, and no token", async ()
   for (const { out } of [list, stats, plain]) assert.doesNotMatch(out, /gho_|v1\./);
 });
 
+Deno.test("admin stats exits with 1 when the database does not answer", async () => {
+  const { code, out } = await admin(["stats", "--json"], { TOKEN_POOL_DATABASE_URL: "http://127.0.0.1:9" });
+  assert.deepEqual([code, JSON.parse(out).status], [1, "down"]);
+});
+
 Deno.test("admin says what is missing, and exits with 1", async () => {
   const { code, err } = await admin(["upkeep"], { TOKEN_POOL_DATABASE_URL: ":memory:" });
   assert.equal(code, 1);

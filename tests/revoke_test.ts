@@ -248,6 +248,23 @@ Deno.test("revoke-all one by one uses up the refresh token of what has expired, 
   assert.deepEqual([...service.github.liveTokens("ada"), ...service.github.liveTokens("bob")], []);
 });
 
+Deno.test("revoke-all also revokes what donors give meanwhile", async () => {
+  for (const more of [[], ["--one-by-one"]]) {
+    await using service = await temporaryService();
+    const { github } = service;
+    await visit(service, "ada");
+    github.before = async (call) => {
+      if (!BULK.test(call) && !ONE.test(call)) return;
+      github.before = null;
+      await visit(service, "ada");
+      await visit(service, "bob");
+    };
+    const { code, found } = await find(service, ["revoke-all", "--yes", ...more]);
+    assert.deepEqual([code, found.donations, found.left], [0, 1, 0]);
+    assert.deepEqual([await donors(service), github.liveTokens("ada"), github.liveTokens("bob")], [[], [], []]);
+  }
+});
+
 Deno.test("revoke-all leaves what it could not revoke, and says so by its exit code", async () => {
   await using service = await temporaryService();
   await lend(service, ["cyd", "dee"]);
