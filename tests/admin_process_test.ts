@@ -21,6 +21,9 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 /** `deno run` with its permissions, and the file, as `deno task admin` has them. */
 const TASK = config.tasks.admin.split(" ").slice(1);
 
+/** A process that waits for what does not come is ended after this. */
+const LONGEST_MS = 60_000;
+
 /** A database, a GitHub, and an operator's shell. */
 class Desk implements AsyncDisposable {
   readonly github = new FakeGitHub({ callbackUrl: "http://127.0.0.1/callback" });
@@ -119,6 +122,7 @@ class Desk implements AsyncDisposable {
       await writer.write(new TextEncoder().encode(input)).catch(() => {}); // it may be gone already
       await writer.close().catch(() => {});
     };
+    const deadline = setTimeout(() => process.kill("SIGKILL"), LONGEST_MS);
     const err = new Response(process.stderr).text();
     if (!terminal) await type();
     let out = "";
@@ -128,6 +132,7 @@ class Desk implements AsyncDisposable {
       if (terminal && isQuestion) await type();
     }
     const { code } = await process.status;
+    clearTimeout(deadline);
     const said = { code, out, err: await err };
     assertNothingSecret(said, this.github.secrets);
     return said;
