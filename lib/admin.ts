@@ -114,7 +114,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: revokeEverything,
   },
   upkeep: {
-    what: "one round: suspects, expiring tokens, revocations",
+    what: "one round: suspects, expiring and idle tokens, revocations, limits, snapshot",
     options: DRY_RUN,
     run: async ({ vault, github, dryRun }) => ({
       found: dryRun ? { due: (await (await vault.store()).stats()).due } : await runUpkeep({ vault, github: github() }),

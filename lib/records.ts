@@ -83,13 +83,6 @@ export interface SealedToken {
   token: string;
 }
 
-/** A row of a donation with whose token GitHub is asked what is left. */
-export interface ProbedRow {
-  resource: string;
-  /** Whose window is open: one that GitHub has named, the pool's own guess, or none. */
-  window: "github" | "provisional" | "none";
-}
-
 /** A donation with all that is sealed of it, for the operator's commands. */
 export interface StoredDonation extends SealedToken {
   login: string | null;
@@ -123,6 +116,13 @@ export interface StoredFigures {
   overdue: number;
   /** Sealed texts, by the key that they are sealed under. */
   kids: Record<string, number>;
+}
+
+/** A row of a donation with whose token GitHub is asked what is left. */
+export interface ProbedRow {
+  resource: string;
+  /** Whose window is open: one that GitHub has named, the pool's own guess, or none. */
+  window: "github" | "provisional" | "none";
 }
 
 /** How long to bench: a time that GitHub named, or one that doubles. */

@@ -168,16 +168,10 @@ class Check {
 
   /** Suspects first, all of them: 5 at once brake each other. */
   async #settle(): Promise<void> {
-    for (const donation of this.#unknown) if (await this.#isTrusted(donation)) await this.#store.suspect(donation.id);
+    for (const { id, token, isSuspect } of this.#unknown) if (!isSuspect) await this.#store.suspect(id, token);
     for (const { id, token, refreshToken } of this.#unknown) {
       if (refreshToken !== null) continue; // upkeep asks for a new one
       if (await this.#store.notFound(id, token) === "removed") this.report.removed++;
     }
-  }
-
-  /** Whether this is still the token, since a donor may have given another one while many were asked about. */
-  async #isTrusted({ id, token }: StoredDonation): Promise<boolean> {
-    const found = await this.#store.find(`#${id}`);
-    return found.some((donation) => donation.id === id && donation.token === token && !donation.isSuspect);
   }
 }

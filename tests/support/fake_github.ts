@@ -222,12 +222,6 @@ export class FakeGitHub {
     return this.#issue(this.#user(login), scopes).token;
   }
 
-  /** The same, with what renews it. */
-  grantExpiringToken(login: string): { token: string; refreshToken: string } {
-    const { token, answer } = this.#issue(this.#user(login), [], true);
-    return { token, refreshToken: String(answer["refresh_token"]) };
-  }
-
   /** Makes a token that is not the app's: a classic personal one, or of another app. */
   foreignToken(
     login: string,
@@ -237,6 +231,12 @@ export class FakeGitHub {
     this.secrets.add(token);
     this.#tokens.set(token, { user: this.#user(login), scopes, kind, expiresAt: null });
     return token;
+  }
+
+  /** The same, with what renews it. */
+  grantExpiringToken(login: string): { token: string; refreshToken: string } {
+    const { token, answer } = this.#issue(this.#user(login), [], true);
+    return { token, refreshToken: String(answer["refresh_token"]) };
   }
 
   /** The user takes the app off their list: all its tokens die. */
