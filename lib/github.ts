@@ -62,6 +62,24 @@ export interface GitHubUser {
   scopes: string;
 }
 
+/** What GitHub says of the app. */
+export interface AppInspection {
+  /** Of `GITHUB_CLIENT_ID` and `GITHUB_CLIENT_SECRET`. */
+  credentials: "right" | "wrong" | "unclear";
+  /** GitHub's clock by whole seconds, epoch milliseconds; null = it did not say. */
+  date: number | null;
+  /** Of its answer. */
+  status: number;
+}
+
+/** "A max of 1000 tokens per API request" (docs.github.com/rest/credentials/revoke). */
+export const CREDENTIALS_AT_MOST = 1000;
+
+/** Whether an OAuth App may have issued a token: personal ones say by their prefix that they are nobody's but a person's. */
+export function isOfApp(token: string): boolean {
+  return !/^(?:ghp_|github_pat_)/.test(token);
+}
+
 /** GitHub, as one OAuth App sees it. All methods throw {@linkcode PoolError} with code `github` when it is away. */
 export class GitHub {
   readonly #options: GitHubOptions;
@@ -104,12 +122,22 @@ export class GitHub {
 
   /** Asks who a token belongs to. */
   async user(token: string): Promise<GitHubUser> {
-    const response = await this.#send(`${this.#options.apiUrl}/user`, {
-      headers: { authorization: `Bearer ${token}`, accept: "application/vnd.github+json" },
-    });
-    const parsed = userSchema.safeParse(await bodyOf(response));
-    if (response.status !== 200 || !parsed.success) throw unexpected("who a token belongs to", response);
-    return { ...parsed.data, scopes: (response.headers.get("x-oauth-scopes") ?? "").trim() };
+    const { response, user, scopes } = await this.#askUser(token);
+    if (user === null) throw unexpected("who a token belongs to", response);
+    return { ...user, scopes: scopes ?? "" };
+  }
+
+  /**
+   * Asks who a token belongs to that was not made by the web flow.
+   *
+   * @returns Null when GitHub does not know the token; `scopes` is null when GitHub does not say what it may do, as of
+   * fine-grained tokens and those of GitHub Apps.
+   */
+  async owner(token: string): Promise<Omit<GitHubUser, "scopes"> & { scopes: string | null } | null> {
+    const { response, user, scopes } = await this.#askUser(token);
+    if (response.status === 401) return null;
+    if (user === null) throw unexpected("who a token belongs to", response);
+    return { ...user, scopes };
   }
 
   /** Asks, with a token, what is left of its limits; that is free. What the answer means is for lib/probe.ts to say. */
@@ -129,6 +157,11 @@ export class GitHub {
 
   /** Asks whether a token is still good. Anything but a clear answer is "unclear". */
   async checkToken(token: string): Promise<"valid" | "unknown" | "unclear"> {
+    if (!isOfApp(token)) {
+      // The app would be told that there is no such token, although there is.
+      const { response, user } = await this.#askUser(token);
+      return user !== null ? "valid" : response.status === 401 ? "unknown" : "unclear";
+    }
     const response = await this.#sendAsApp("POST", "token", token);
     const checked = z.object({ user: z.unknown() }).safeParse(await bodyOf(response));
     if (response.status === 200 && checked.success) return "valid";
@@ -143,6 +176,59 @@ export class GitHub {
   /** Revokes all of this app's tokens of a user, and takes the app off the user's list. */
   deleteGrant(token: string): Promise<boolean> {
     return this.#delete("grant", token);
+  }
+
+  /** Asks about a token that there is not: GitHub tells the app from a stranger first. */
+  async inspectApp(): Promise<AppInspection> {
+    const response = await this.#sendAsApp("POST", "token", `gho_${"0".repeat(36)}`);
+    await response.body?.cancel();
+    const date = Date.parse(response.headers.get("date") ?? "");
+    const { status } = response;
+    return {
+      credentials: status === 404 ? "right" : status === 401 ? "wrong" : "unclear",
+      date: Number.isNaN(date) ? null : date,
+      status,
+    };
+  }
+
+  /** Whether GitHub revokes many tokens at a call: GitHub Enterprise does so with personal ones only. */
+  get hasBulkRevocation(): boolean {
+    const { hostname, pathname } = new URL(this.#options.apiUrl);
+    return !pathname.startsWith("/api/v3") && !hostname.endsWith(".ghe.com");
+  }
+
+  /**
+   * Revokes up to {@linkcode CREDENTIALS_AT_MOST} tokens and refresh tokens at once, and for ever. Their owners get a
+   * message. It is for everybody, so no app is named; 60 calls an hour (docs.github.com/rest/credentials/revoke).
+   *
+   * @returns `refused` when GitHub does not take one of them, `absent` where there is no such call.
+   */
+  async revokeCredentials(credentials: string[]): Promise<"accepted" | "refused" | "absent"> {
+    const response = await this.#send(`${this.#options.apiUrl}/credentials/revoke`, {
+      method: "POST",
+      headers: { accept: "application/vnd.github+json", "content-type": "application/json" },
+      body: JSON.stringify({ credentials }),
+    });
+    await response.body?.cancel();
+    switch (response.status) {
+      case 202:
+        return "accepted";
+      case 422:
+        return "refused";
+      case 404:
+        return "absent";
+      default:
+        throw unexpected("a bulk revocation", response);
+    }
+  }
+
+  async #askUser(token: string) {
+    const response = await this.#send(`${this.#options.apiUrl}/user`, {
+      headers: { authorization: `Bearer ${token}`, accept: "application/vnd.github+json" },
+    });
+    const parsed = userSchema.safeParse(await bodyOf(response));
+    const user = response.status === 200 && parsed.success ? parsed.data : null;
+    return { response, user, scopes: response.headers.get("x-oauth-scopes")?.trim() ?? null };
   }
 
   async #delete(what: "token" | "grant", token: string): Promise<boolean> {

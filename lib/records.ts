@@ -148,6 +148,39 @@ export interface SealedToken {
   token: string;
 }
 
+/** A donation with all that is sealed of it, for the operator's commands. */
+export interface StoredDonation extends SealedToken {
+  login: string | null;
+  /** Sealed. */
+  refreshToken: string | null;
+  /** Epoch milliseconds; null = it does not expire. */
+  expiresAt: number | null;
+  isSuspect: boolean;
+}
+
+/** A stored donation as its statement returns it. */
+export type StoredRow = [
+  ...[id: number, githubUserId: string, login: string | null, token: string, refreshToken: string | null],
+  ...[expiresAt: number | null, suspectAt: number | null],
+];
+
+/** What the operator asks of the tables. */
+export interface StoredFigures {
+  /** The database's clock, epoch milliseconds. */
+  now: number;
+  donations: number;
+  /** Still to be revoked at GitHub. */
+  revocations: number;
+  /** Of these, tried three times in vain, or due for an hour. */
+  stuck: number;
+  /** Donations whose token expires and can be refreshed. */
+  expiring: number;
+  /** Of these, those whose token has expired. */
+  expired: number;
+  /** Donations that upkeep should have seen to by now. */
+  overdue: number;
+}
+
 /** A row of a donation with whose token GitHub is asked what is left. */
 export interface ProbedRow {
   resource: string;

@@ -43,6 +43,9 @@ import {
   type RestoredRevocations,
   type SealedDonation,
   type SealedToken,
+  type StoredDonation,
+  type StoredFigures,
+  type StoredRow,
   WITHDRAWALS_KEPT_MS,
 } from "./records.ts";
 
@@ -50,10 +53,11 @@ import {
  * 2 added `token_pool_counters`, `token_pool_days` and `token_pool_pauses`, 3 `token_pool_probes`,
  * `token_pool_snapshots` and `token_pool_tombstones`; an older library works on with the newer tables.
  */
-const SCHEMA_VERSION = 3;
+export const SCHEMA_VERSION = 3;
 
 const SCHEMA = [
-  // schema_version; retired_calls = calls drawn from donations that have left since
+  // schema_version; retired_calls = calls drawn from donations that have left since; verified_id, verified_at = how far
+  // the operator's check of all donations has come, and when
   `CREATE TABLE IF NOT EXISTS token_pool_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL)`,
 
   // A known text under each key in use: a wrong key is found out before it can do harm.
@@ -128,6 +132,8 @@ const SCHEMA = [
   //   removed.account_suspended            GitHub has suspended the donor's account
   //   removed.has_scopes                   the token could do more than read what is public
   //   removed.refresh_refused              the token expired, and GitHub gave no new one
+  //   removed.by_operator                  the operator removed it; because.<text> = why, in the operator's words
+  //   removed.revoke_all                   the operator revoked every token there was
   //   decrypt_failures                     a token did not open; by itself, at most once per process, row and text
   // So the donations there are = donations.new less all of removed, in a pool that began with this table.
   `CREATE TABLE IF NOT EXISTS token_pool_counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)`,
@@ -178,9 +184,12 @@ const SCHEMA = [
     ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value)`,
 ];
 
+const LOOK = `SELECT json_object('version', (SELECT value FROM token_pool_meta WHERE key = 'schema_version'),
+  'canaries', json((SELECT json_group_array(json_array(kid, sealed)) FROM token_pool_canaries)))`;
+
 /** 5 suspects within a minute are an incident; then a 404 must come twice, 10 minutes apart. */
-const INCIDENT_TOKENS = 5;
-const INCIDENT_WITHIN_MS = 60_000;
+export const INCIDENT_TOKENS = 5;
+export const INCIDENT_WITHIN_MS = 60_000;
 const SECOND_NOT_FOUND_AFTER_MS = 600_000;
 
 /** A token is refreshed so long before it expires: upkeep by the quarter of an hour has four tries. */
@@ -199,6 +208,12 @@ const UNREPORTED_RETRY_MS = 900_000;
 
 /** Donors and visitors are shown 30 days; what is older than this is forgotten. */
 const DAYS_KEPT = 31;
+
+/** Upkeep every quarter of an hour does what is due long before this. */
+const OVERDUE_MS = 3_600_000;
+
+/** A donation with all that is sealed of it, of columns of `token_pool_tokens`. */
+const STORED = `json_array(id, github_user_id, github_username, token, refresh_token, expires_at, suspect_at)`;
 
 const DATABASE_CLOCK = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
@@ -517,6 +532,41 @@ function statementsFor(now: string) {
 
     countDecryptFailure: count("SELECT 'decrypt_failures'"),
 
+    // By text as well as by id: a donor who has given another token meanwhile is not meant.
+    dismiss: [
+      `INSERT INTO token_pool_tombstones (donor_hash, kid, withdrawn_at)
+        SELECT :hash, :kid, ${now} FROM token_pool_tokens WHERE id = :id AND token = :token
+        ON CONFLICT (donor_hash) DO UPDATE SET withdrawn_at = max(withdrawn_at, excluded.withdrawn_at)`,
+      count("SELECT 'because.' || :reason FROM token_pool_tokens WHERE id = :id AND token = :token"),
+      ...removal("id = :id AND token = :token", "by_operator"),
+    ],
+    removeRevoked: removal("token IN (SELECT value FROM json_each(:tokens))", "revoke_all"),
+    endRevocations: `DELETE FROM token_pool_revocations WHERE token IN (SELECT value FROM json_each(:tokens))`,
+    queueGrant: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
+      SELECT github_user_id, token, 'grant', ${now} FROM token_pool_tokens WHERE id = :id AND token = :token`,
+    revocations: `SELECT json_array(id, github_user_id, token, kind) FROM token_pool_revocations
+      WHERE id > :after ORDER BY id LIMIT :count`,
+    donations: `SELECT ${STORED} FROM token_pool_tokens WHERE id > :after ORDER BY id LIMIT :count`,
+    suspects: `SELECT ${STORED} FROM token_pool_tokens
+      WHERE id > :after AND suspect_at IS NOT NULL ORDER BY id LIMIT :count`,
+    find: `SELECT ${STORED} FROM token_pool_tokens
+      WHERE '#' || id = :name OR github_user_id = :name OR lower(github_username) = lower(:name) ORDER BY id`,
+    brakeSuspects: `UPDATE token_pool_tokens SET braked = 1 WHERE suspect_at IS NOT NULL`,
+    verifiedUpTo: `SELECT value FROM token_pool_meta WHERE key = 'verified_id' AND EXISTS (
+      SELECT 1 FROM token_pool_meta WHERE key = 'verified_at' AND value > ${now} - ${DAY_MS})`,
+    keepVerified: `INSERT INTO token_pool_meta (key, value) VALUES ('verified_id', :id), ('verified_at', ${now})
+      ON CONFLICT (key) DO UPDATE SET value = excluded.value`,
+    forgetVerified: `DELETE FROM token_pool_meta WHERE key IN ('verified_id', 'verified_at')`,
+    figures: `SELECT json_object('now', ${now}, 'donations', (SELECT count(*) FROM token_pool_tokens),
+      'revocations', (SELECT count(*) FROM token_pool_revocations),
+      'stuck', (SELECT count(*) FROM token_pool_revocations WHERE tries >= 3 OR due_at <= ${now} - ${OVERDUE_MS}),
+      'expiring', (SELECT count(*) FROM token_pool_tokens WHERE refresh_token IS NOT NULL),
+      'expired', (SELECT count(*) FROM token_pool_tokens
+        WHERE refresh_token IS NOT NULL AND expires_at <= ${now}),
+      'overdue', (SELECT count(*) FROM token_pool_tokens
+        WHERE refresh_token IS NOT NULL AND expires_at <= ${now} + ${REFRESH_AHEAD_MS / 2}
+          OR suspect_at IS NOT NULL AND refresh_token IS NULL AND check_at <= ${now} - ${OVERDUE_MS}))`,
+
     condemn: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
       SELECT github_user_id, token, 'grant', ${now} FROM token_pool_tokens
       WHERE id = :id AND ${isStill("token")}`,
@@ -682,26 +732,24 @@ export class Store {
     this.#sql = statementsFor(clock === undefined ? DATABASE_CLOCK : ":now");
   }
 
-  /**
-   * Makes the tables that are not there, and returns the canaries: kid and sealed text. Whoever comes first does it, a
-   * consumer as well as the service: what is only ever added disturbs nobody who is on an older version.
-   */
-  async open(): Promise<[kid: string, sealed: string][]> {
-    const look = {
-      sql: `SELECT json_object('version', (SELECT value FROM token_pool_meta WHERE key = 'schema_version'),
-        'canaries', json((SELECT json_group_array(json_array(kid, sealed)) FROM token_pool_canaries)))`,
-    };
-    let found: { version: number; canaries: [string, string][] } | null = null;
+  /** The version of the tables and the canaries, or null where there are no tables. Makes nothing. */
+  async look(): Promise<{ version: number; canaries: [kid: string, sealed: string][] } | null> {
     try {
-      found = single(await this.#connection.execute(look, { repeatable: true }));
+      return single(await this.#connection.execute({ sql: LOOK }, { repeatable: true }));
     } catch (error) {
       if (!isMissingTable(error)) throw error;
+      return null;
     }
+  }
+
+  /** Makes the tables if they are not there, and returns the canaries: kid and sealed text. */
+  async open(): Promise<[kid: string, sealed: string][]> {
+    const found = await this.look();
     if (found !== null && found.version >= SCHEMA_VERSION) return found.canaries;
     if (found !== null) await this.#addGranted();
     const { calls } = assumedWindow(DEFAULT_RESOURCE);
     const register = { sql: this.#sql.registerResource, args: { resource: DEFAULT_RESOURCE, assumed: calls } };
-    const statements = [...SCHEMA.map((sql) => ({ sql })), register, look];
+    const statements = [...SCHEMA.map((sql) => ({ sql })), register, { sql: LOOK }];
     const results = await this.#connection.batch(statements, { repeatable: true, durable: true });
     return single<{ canaries: [string, string][] }>(results.at(-1)!)!.canaries;
   }
@@ -1042,8 +1090,7 @@ export class Store {
   /** Takes up to `count` revocations that are due. */
   async takeRevocations(count: number): Promise<(SealedToken & { kind: "token" | "grant" })[]> {
     const rows = await this.#connection.execute(this.#statement(this.#sql.takeRevocations, { count }));
-    return rows.map(json<[number, string, string, "token" | "grant"]>)
-      .map(([id, githubUserId, token, kind]) => ({ id, githubUserId, token, kind }));
+    return rows.map(revocationOf);
   }
 
   /** A revocation is done, or cannot be done. */
@@ -1175,6 +1222,72 @@ export class Store {
     return { added, kept: all - added };
   }
 
+  /** Up to `count` donations after `after`, in the order of their ids; only the suspects if it is said so. */
+  async donations(after: number, count: number, { suspects = false } = {}): Promise<StoredDonation[]> {
+    const sql = suspects ? this.#sql.suspects : this.#sql.donations;
+    return (await this.#connection.execute({ sql, args: { after, count } }, { repeatable: true })).map(storedOf);
+  }
+
+  /** The donations that a login, GitHub's id of a user, or `#` and an id may mean. */
+  async find(name: string): Promise<StoredDonation[]> {
+    const rows = await this.#connection.execute({ sql: this.#sql.find, args: { name } }, { repeatable: true });
+    return rows.map(storedOf);
+  }
+
+  /**
+   * Deletes a donation for the operator, if this is still its token, and counts the reason.
+   *
+   * @param options `queueGrant`: whether its grant is still to be revoked at GitHub.
+   * `tombstone`: what keeps backups from bringing it back.
+   * @returns Whether it was.
+   */
+  async dismiss(
+    { id, token }: { id: number; token: string },
+    reason: string,
+    { queueGrant, tombstone }: { queueGrant: boolean; tombstone: Mac },
+  ): Promise<boolean> {
+    const args = { id, token, reason, hash: tombstone.mac, kid: tombstone.kid };
+    const statements = [...(queueGrant ? [this.#sql.queueGrant] : []), ...this.#sql.dismiss]
+      .map((sql) => this.#statement(sql, args));
+    return (await this.#connection.batch(statements, { durable: true })).at(-1)!.length > 0;
+  }
+
+  /** Deletes the donations, and what was to be revoked, whose tokens have been revoked. Returns how many donations. */
+  async removeRevoked(tokens: string[]): Promise<number> {
+    const statements = [this.#sql.endRevocations, ...this.#sql.removeRevoked]
+      .map((sql) => this.#statement(sql, { tokens: JSON.stringify(tokens) }));
+    return (await this.#connection.batch(statements, { durable: true })).at(-1)!.length;
+  }
+
+  /** Up to `count` revocations after `after` that are still to be made, due or not. */
+  async revocations(after: number, count: number): Promise<(SealedToken & { kind: "token" | "grant" })[]> {
+    const statement = { sql: this.#sql.revocations, args: { after, count } };
+    return (await this.#connection.execute(statement, { repeatable: true })).map(revocationOf);
+  }
+
+  /** An incident: whatever is suspect now goes only when GitHub says twice that it does not know it. */
+  async brakeSuspects(): Promise<void> {
+    await this.#run([this.#statement(this.#sql.brakeSuspects)]);
+  }
+
+  /** The last id that the operator's check of all donations came to within the last day, 0 when there is none. */
+  async verifiedUpTo(): Promise<number> {
+    return single<number>(await this.#connection.execute(this.#statement(this.#sql.verifiedUpTo))) ?? 0;
+  }
+
+  /** Notes how far the operator's check has come; null = to the end. */
+  async keepVerified(id: number | null): Promise<void> {
+    await this.#run([
+      id === null ? { sql: this.#sql.forgetVerified } : this.#statement(this.#sql.keepVerified, { id }),
+    ]);
+  }
+
+  /** What the operator asks of the tables. */
+  async figures(): Promise<StoredFigures> {
+    const rows = await this.#connection.execute(this.#statement(this.#sql.figures), { repeatable: true });
+    return single<StoredFigures>(rows)!;
+  }
+
   /** Closes the database. */
   close(): void {
     this.#connection.close();
@@ -1235,6 +1348,16 @@ function json<T>(row: unknown[]): T {
 
 function single<T>(rows: unknown[][]): T | null {
   return rows.length === 0 ? null : json<T>(rows[0]!);
+}
+
+function storedOf(row: unknown[]): StoredDonation {
+  const [id, githubUserId, login, token, refreshToken, expiresAt, suspectAt] = json<StoredRow>(row);
+  return { id, githubUserId, login, token, refreshToken, expiresAt, isSuspect: suspectAt !== null };
+}
+
+function revocationOf(row: unknown[]): SealedToken & { kind: "token" | "grant" } {
+  const [id, githubUserId, token, kind] = json<[number, string, string, "token" | "grant"]>(row);
+  return { id, githubUserId, token, kind };
 }
 
 function isMissingTable(error: unknown): boolean {

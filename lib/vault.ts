@@ -58,6 +58,9 @@ const OPENED_AT_MOST = 1000;
 /** So many tokens that did not open are counted by one process; a pool with more has another trouble than counting. */
 const UNREADABLE_AT_MOST = 1000;
 
+/** The time of an answer is the median of so many. */
+const LOOKS = 5;
+
 /** GitHub told integrators to allow for 255 characters and has issued tokens of 520: a bound, not a format. */
 const TOKEN_PATTERN = /^[\x21-\x7e]{1,2048}$/;
 const USER_ID_PATTERN = /^[\x21-\x7e]{1,64}$/;
@@ -123,6 +126,13 @@ export class Vault {
     return this.#settings;
   }
 
+  /** The address of the database, where it has one; undefined when it was given as an object, or by nobody. */
+  get databaseUrl(): string | undefined {
+    if (typeof this.#options.database === "object") return undefined;
+    return this.#settings.read().TOKEN_POOL_DATABASE_URL ??
+      (this.#settings.onValTown ? undefined : this.#options.defaultDatabaseUrl);
+  }
+
   /** Epoch milliseconds. */
   now(): number {
     return (this.#options.now ?? Date.now)();
@@ -150,6 +160,37 @@ export class Vault {
     // Keys may have been rotated since the canaries were looked at, and this process has been given the new one now.
     if (!await isRightKey(keyring, canaries)) await relearn(canaries, { store, keyring });
     return this.#unlocked = { store, keyring, canaries, config };
+  }
+
+  /**
+   * What is there, without making or changing anything.
+   *
+   * @param elapsed Milliseconds that only ever go up, to measure with.
+   * @returns The version of the tables, null where there are none; whether a key at hand is theirs, null where nothing
+   * can tell; and the median time of an answer once the connection is there, in milliseconds.
+   * @throws {PoolError} With code `config` or `database`.
+   */
+  async look(elapsed: () => number): Promise<{ version: number | null; isRightKey: boolean | null; ms: number }> {
+    const config = this.#read([]);
+    const connection = await Connection.open(this.#place(config), this.#options.connection);
+    try {
+      const store = new Store(connection, this.#options.now);
+      const found = await store.look();
+      const times: number[] = [];
+      while (times.length < LOOKS) {
+        const start = elapsed();
+        await store.look();
+        times.push(elapsed() - start);
+      }
+      const mayTell = found !== null && found.canaries.length > 0 && config.TOKEN_ENCRYPTION_KEY !== undefined;
+      return {
+        version: found?.version ?? null,
+        isRightKey: mayTell ? await isRightKey(await this.#keyring(config), found.canaries) : null,
+        ms: times.sort((a, b) => a - b)[LOOKS >> 1]!,
+      };
+    } finally {
+      connection.close();
+    }
   }
 
   /**
@@ -312,10 +353,8 @@ export class Vault {
   }
 
   #open(config: Config): Opened {
-    const { database, defaultDatabaseUrl } = this.#options;
-    const given: DatabaseSource | null = typeof database === "object" ? { kind: "given", database } : null;
-    const place = given ?? sourceOf(config, defaultDatabaseUrl);
-    const source = given === null ? JSON.stringify(place) : "given";
+    const place = this.#place(config);
+    const source = place.kind === "given" ? place.kind : JSON.stringify(place);
     if (this.#opened?.source === source) return this.#opened;
 
     const opened: Opened = { source, tables: openTables(place, this.#options) };
@@ -324,6 +363,11 @@ export class Vault {
       if (this.#opened === opened) this.#opened = null; // so that the next use tries again
     });
     return opened;
+  }
+
+  #place(config: Config): DatabaseSource {
+    const { database, defaultDatabaseUrl } = this.#options;
+    return typeof database === "object" ? { kind: "given", database } : sourceOf(config, defaultDatabaseUrl);
   }
 
   #keyring(config: Config): Promise<Keyring> {

@@ -39,8 +39,13 @@ Deno.test("admin list and stats show states and figures, and no token", async ()
   const stats = await admin(["stats", "--json"], variables);
   assert.equal(statusSchema.parse(JSON.parse(stats.out)).calls.total, 3);
   const plain = await admin(["list"], variables);
-  assert.match(plain.out, /login user1/);
+  assert.match(plain.out, /^id +login .*\n +1 +user1 .* healthy /);
   for (const { out } of [list, stats, plain]) assert.doesNotMatch(out, /gho_|v1\./);
+});
+
+Deno.test("admin stats exits with 1 when the database does not answer", async () => {
+  const { code, out } = await admin(["stats", "--json"], { TOKEN_POOL_DATABASE_URL: "http://127.0.0.1:9" });
+  assert.deepEqual([code, JSON.parse(out).status], [1, "down"]);
 });
 
 Deno.test("admin says what is missing, and exits with 1", async () => {
@@ -49,6 +54,22 @@ Deno.test("admin says what is missing, and exits with 1", async () => {
   for (const name of ["GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET", "TOKEN_ENCRYPTION_KEY"]) {
     assert.match(err, new RegExp(name));
   }
+});
+
+Deno.test("admin shows of an error that nobody foresaw only where it happened", async () => {
+  const err: string[] = [];
+  const output = { log: () => assert.fail("nothing was found"), error: (line: string) => void err.push(line) };
+  const variables = {
+    TOKEN_POOL_DATABASE_URL: ":memory:",
+    TOKEN_ENCRYPTION_KEY: KEY,
+    GITHUB_CLIENT_ID: "id",
+    GITHUB_CLIENT_SECRET: "secret",
+  };
+  const broken = () => Promise.reject(new TypeError("gho_canary"));
+  const input = { line: broken, all: broken };
+  assert.equal(await runAdmin(["add"], { environment: environment(variables) }, output, input), 1);
+  assert.match(err.join("\n"), /^Unforeseen TypeError\n\s+at /);
+  assert.doesNotMatch(err.join("\n"), /gho_/);
 });
 
 Deno.test("rotate-key leaves nothing under the old key, while consumers of old, mixed and new keyrings go on", async () => {

@@ -25,6 +25,11 @@ const FLOWS: Record<string, string> = {
   "lib/stats.ts": "dashboard",
   "lib/upkeep.ts": "upkeep",
   "lib/rotate.ts": "rotation",
+  "lib/add.ts": "operator",
+  "lib/doctor.ts": "operator",
+  "lib/doctor_database.ts": "operator",
+  "lib/revoke.ts": "operator",
+  "lib/verify.ts": "operator",
   "lib/backup.ts": "backup",
 };
 const ENTRIES = ["main.http.ts", "lib/upkeep.cron.ts", "lib/admin.ts"];
@@ -37,8 +42,11 @@ const OWNERS = [
   "lib/vault.ts",
 ];
 const PURE = [
+  "lib/command_line.ts",
+  "lib/console.ts",
   "lib/crypto.ts",
   "lib/errors.ts",
+  "lib/findings.ts",
   "lib/health.ts",
   "lib/metrics.ts",
   "lib/probe.ts",
@@ -474,7 +482,7 @@ Deno.test("lib/pool.ts pulls in the consumer's flow and nothing of the service",
         .map(({ specifier }) => npmPackage(specifier)?.name).filter((name) => name !== undefined),
     );
   const isService = (path: string) =>
-    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|donation|rate_guard|github|service|stats|metrics|upkeep|upkeep\.cron|admin|rotate|backup)\.ts)$/
+    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|donation|rate_guard|github|service|stats|metrics|upkeep|upkeep\.cron|admin|rotate|add|command_line|console|doctor|doctor_database|findings|revoke|verify|backup)\.ts)$/
       .test(
         path,
       );

@@ -24,6 +24,8 @@ export interface FakeGitHubOptions {
   apiUrl?: string;
   /** Whether the app has opted in to tokens that expire. */
   expiringTokens?: boolean;
+  /** GitHub Enterprise Server: no bulk revocation. */
+  isEnterprise?: boolean;
   /** Calls per window, by resource, where they are not GitHub's own. */
   limits?: Record<string, number>;
 }
@@ -54,6 +56,8 @@ export interface FakeRequest {
 interface Token {
   user: FakeUser;
   scopes: string[];
+  /** Whether the app was granted it, or another, or its user made it in the settings. */
+  kind: "of the app" | "of another app" | "personal";
   /** Null = never. */
   expiresAt: number | null;
 }
@@ -71,6 +75,11 @@ interface RateWindow {
   /** Epoch seconds. */
   reset: number;
 }
+
+/** docs.github.com/rest/credentials/revoke */
+const REVOKABLE = /^(?:ghp_|github_pat_|gho_|ghu_|ghr_)\w+$/;
+const CREDENTIALS_AT_MOST = 1000;
+const REVOCATIONS_AN_HOUR = 60;
 
 const CODE_MS = 600_000;
 const TOKEN_SECONDS = 28_800;
@@ -152,6 +161,9 @@ export class FakeGitHub {
   readonly #tokens = new Map<string, Token>();
   readonly #refreshTokens = new Map<string, { token: string; expiresAt: number }>();
   readonly #windows = new Map<string, RateWindow>();
+  /** When there were bulk revocations. */
+  readonly #bulkRevocations: number[] = [];
+  readonly #isEnterprise: boolean;
   readonly #surprises: string[] = [];
 
   constructor(options: FakeGitHubOptions = {}) {
@@ -162,6 +174,7 @@ export class FakeGitHub {
     this.url = options.url ?? "https://github.com";
     this.apiUrl = options.apiUrl ?? "https://api.github.com";
     this.expiringTokens = options.expiringTokens ?? false;
+    this.#isEnterprise = options.isEnterprise ?? false;
     const limits = Object.entries(options.limits ?? {});
     this.#limits = {
       ...LIMITS,
@@ -207,6 +220,17 @@ export class FakeGitHub {
   /** Makes a token without the web flow. */
   grantToken(login: string, scopes: string[] = []): string {
     return this.#issue(this.#user(login), scopes).token;
+  }
+
+  /** Makes a token that is not the app's: a classic personal one, or of another app. */
+  foreignToken(
+    login: string,
+    { scopes = [], kind = "personal" }: Partial<Pick<Token, "scopes" | "kind">> = {},
+  ): string {
+    const token = randomName(kind === "personal" ? "ghp_" : "gho_", 36);
+    this.secrets.add(token);
+    this.#tokens.set(token, { user: this.#user(login), scopes, kind, expiresAt: null });
+    return token;
   }
 
   /** The same, with what renews it. */
@@ -331,7 +355,13 @@ export class FakeGitHub {
     if (version !== null && !["2022-11-28", "2026-03-10"].includes(version)) {
       return api(400, { message: `"${version}" is not a valid API version` });
     }
-    return path.startsWith("/applications/") ? await this.#application(request, path) : await this.#api(request, path);
+    const response = call === "POST /credentials/revoke"
+      ? await this.#revokeCredentials(request)
+      : path.startsWith("/applications/")
+      ? await this.#application(request, path)
+      : await this.#api(request, path);
+    response.headers.set("date", new Date(this.#now()).toUTCString());
+    return response;
   }
 
   /** POST /login/oauth/access_token: errors come with status 200. */
@@ -380,7 +410,12 @@ export class FakeGitHub {
   #issue(user: FakeUser, scopes: string[], expires = this.expiringTokens) {
     const token = randomName("gho_", 36);
     this.secrets.add(token);
-    this.#tokens.set(token, { user, scopes, expiresAt: expires ? this.#now() + TOKEN_SECONDS * 1000 : null });
+    this.#tokens.set(token, {
+      user,
+      scopes,
+      kind: "of the app",
+      expiresAt: expires ? this.#now() + TOKEN_SECONDS * 1000 : null,
+    });
     const answer: Record<string, string | number> = {
       access_token: token,
       scope: this.concealsScopes ? "" : scopes.join(","),
@@ -394,7 +429,9 @@ export class FakeGitHub {
       answer["refresh_token"] = refreshToken;
       answer["refresh_token_expires_in"] = REFRESH_TOKEN_SECONDS;
     }
-    const same = [...this.#tokens].filter(([, other]) => other.user === user && `${other.scopes}` === `${scopes}`);
+    const same = [...this.#tokens].filter(([, other]) =>
+      other.kind === "of the app" && other.user === user && `${other.scopes}` === `${scopes}`
+    );
     for (const [oldest] of same.slice(0, Math.max(0, same.length - TOKENS_AT_MOST))) this.#kill(oldest);
     return { token, answer };
   }
@@ -415,7 +452,7 @@ export class FakeGitHub {
     const { access_token: token } = await request.json() as { access_token?: unknown };
     if (typeof token !== "string" || token === "") return api(422, { message: "Validation Failed" }, headers);
     const known = this.#live(token);
-    if (known === null || (this.outage404 && request.method === "POST")) {
+    if (known === null || known.kind !== "of the app" || (this.outage404 && request.method === "POST")) {
       return api(404, { message: "Not Found" }, headers);
     }
     if (call === "POST token") {
@@ -427,6 +464,24 @@ export class FakeGitHub {
     if (what === "token") this.#kill(token);
     else this.#endGrant(known.user);
     return api(204, null, headers);
+  }
+
+  /** POST /credentials/revoke: for everybody, so for nobody who says who they are. */
+  async #revokeCredentials(request: Request): Promise<Response> {
+    if (this.#isEnterprise) return api(404, { message: "Not Found" });
+    if (request.headers.has("authorization")) return api(403, { message: "Forbidden" });
+    const now = this.#now();
+    const isSpam = this.#bulkRevocations.filter((at) => at > now - 3_600_000).length >= REVOCATIONS_AN_HOUR;
+    const { credentials, ...more } = await request.json() as Record<string, unknown>;
+    const isValid = Array.isArray(credentials) && credentials.length > 0 &&
+      credentials.length <= CREDENTIALS_AT_MOST && Object.keys(more).length === 0 &&
+      credentials.every((text) => typeof text === "string" && REVOKABLE.test(text));
+    if (isSpam || !isValid) return api(422, { message: "Validation failed, or the endpoint has been spammed." });
+    this.#bulkRevocations.push(now);
+    for (const credential of credentials as string[]) {
+      this.#kill(this.#refreshTokens.get(credential)?.token ?? credential);
+    }
+    return Response.json({}, { status: 202 });
   }
 
   async #api(request: Request, path: string): Promise<Response> {
@@ -539,7 +594,9 @@ export class FakeGitHub {
 
   #endGrant(user: FakeUser): void {
     user.grantedScopes = [];
-    for (const [token, { user: owner }] of this.#tokens) if (owner === user) this.#kill(token);
+    for (const [token, { user: owner, kind }] of this.#tokens) {
+      if (owner === user && kind === "of the app") this.#kill(token);
+    }
     for (const [code, { user: owner }] of this.#codes) if (owner === user) this.#codes.delete(code);
   }
 

@@ -239,3 +239,61 @@ Deno.test("the switches take effect", async () => {
   github.outage401 = false;
   assert.equal(await status(), 200);
 });
+
+/** The token of a grant with a refresh token. */
+async function expiringGrant(github: FakeGitHub): Promise<{ token: string; refreshToken: string }> {
+  const granted = await exchange(github, { code: codeOf(github), code_verifier: VERIFIER });
+  return { token: String(granted["access_token"]), refreshToken: String(granted["refresh_token"]) };
+}
+
+function revokeAll(github: FakeGitHub, body: unknown, headers: Record<string, string> = {}) {
+  return github.fetch("https://api.github.com/credentials/revoke", {
+    method: "POST",
+    headers: { ...UA, ...headers },
+    body: JSON.stringify(body),
+  });
+}
+
+Deno.test("bulk revocation kills tokens of any kind, and those of a refresh token, whether or not it knows them all", async () => {
+  const { github } = fake({ expiringTokens: true });
+  const [granted, other] = [await expiringGrant(github), await expiringGrant(github)];
+  const personal = github.foreignToken("bob");
+  const credentials = [granted.token, other.refreshToken, personal, "gho_unknown"];
+  assert.equal((await revokeAll(github, { credentials })).status, 202);
+  assert.deepEqual([granted.token, other.token, personal].map((token) => github.isLive(token)), [false, false, false]);
+  assert.equal(
+    (await exchange(github, { grant_type: "refresh_token", refresh_token: granted.refreshToken }))["error"],
+    "bad_refresh_token",
+  );
+});
+
+Deno.test("bulk revocation is for nobody who says who they are, for at most 1,000, of known forms, 60 times an hour", async () => {
+  const { github, clock } = fake();
+  const token = github.grantToken("ada");
+  const status = async (body: unknown, headers = {}) => (await revokeAll(github, body, headers)).status;
+  assert.equal(await status({ credentials: [token] }, { authorization: `Bearer ${token}` }), 403);
+  const many = Array.from({ length: 1001 }, (_, n) => `gho_${n}`);
+  for (const credentials of [[], "gho_1", ["v1.x"], [1], many]) assert.equal(await status({ credentials }), 422);
+  assert.equal(await status({ credentials: [token], more: true }), 422);
+  assert.ok(github.isLive(token));
+  for (let n = 0; n < 60; n++) assert.equal(await status({ credentials: many.slice(1) }), 202);
+  assert.equal(await status({ credentials: [token] }), 422);
+  clock.advance(3_600_000);
+  assert.equal(await status({ credentials: [token] }), 202);
+  assert.equal((await revokeAll(fake({ isEnterprise: true }).github, { credentials: [token] })).status, 404);
+});
+
+Deno.test("the app is told that there is no token that is not the app's", async () => {
+  const { github } = fake();
+  for (const kind of ["personal", "of another app"] as const) {
+    const token = github.foreignToken("ada", { kind, scopes: ["gist"] });
+    for (const [method, what] of [["POST", "token"], ["DELETE", "token"], ["DELETE", "grant"]] as const) {
+      assert.equal((await asApp(github, method, what, token)).status, 404);
+    }
+    const response = await ask(github, "/user", token);
+    assert.deepEqual([response.status, response.headers.get("x-oauth-scopes")], [200, "gist"]);
+    assert.equal(Date.parse(response.headers.get("date")!), new Clock().time);
+    github.revoke("ada");
+    assert.ok(github.isLive(token), "it is not of the grant");
+  }
+});
