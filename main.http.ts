@@ -26,6 +26,7 @@ import {
 } from "./lib/donate.ts";
 import { type Change, DonorView, type Identity, IDENTITY_SECONDS, understandChange } from "./lib/donation.ts";
 import { PoolError } from "./lib/errors.ts";
+import { type AboutError, aboutError, createLog, type LogEvent, type LogSink } from "./lib/log.ts";
 import { badgeOf, METRICS_TYPES, metricsFormat, renderMetrics } from "./lib/metrics.ts";
 import { isLocalAddress, RateGuard, type RateGuardOptions } from "./lib/rate_guard.ts";
 import { openGitHub, openVault, REQUIRED, type ServiceOptions } from "./lib/service.ts";
@@ -42,8 +43,13 @@ import { withdrawnPage, type WithdrawnProps, withdrawPage } from "./views/withdr
 
 /** What an app is made of. */
 export interface AppOptions extends ServiceOptions {
-  /** Takes one line per failure; no line ever holds a secret. */
-  log?: (line: string) => void;
+  /** Takes the lines of the log (lib/log.ts); no line ever holds a secret. */
+  log?: LogSink;
+  /**
+   * Whether a request for what is polled has a line although all went well. By default not on Val Town, which allows
+   * 100,000 lines a day.
+   */
+  logPolls?: boolean;
   /** How many requests may pass to what costs something. */
   rates?: Omit<RateGuardOptions, "now">;
 }
@@ -53,6 +59,31 @@ const IDENTITY_COOKIE = "token_pool_identity";
 const FLASH_COOKIE = "token_pool_flash";
 const FLASH_PLACE = { column: "flash", githubUserId: "" };
 const FLASH_SECONDS = 300;
+
+/** What machines ask for again and again, and what a page brings along. */
+const POLLED: ReadonlySet<string> = new Set([
+  "/",
+  "/status",
+  "/metrics",
+  "/badge.json",
+  "/healthz",
+  "/style.css",
+  "/favicon.svg",
+  "/og.png",
+]);
+
+/** What a request carries through the app. */
+interface Variables {
+  /** In the log, and on the error page as its reference. */
+  requestId: string;
+  /** What has failed, for the log. */
+  failed?: Pick<LogEvent, "level" | "name"> & AboutError;
+}
+
+/** A method is a word of the visitor's, so only those are named that there are. */
+const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"]);
+
+type AppContext = Context<{ Variables: Variables }>;
 
 /** A page that is shown once, after a redirect has taken the code out of the address bar. */
 type Flash =
@@ -65,16 +96,16 @@ type Flash =
  *
  * @param options The world: environment, database, clock, fetch and log, each with a default.
  */
-export function createApp(options: AppOptions = {}): Hono {
+export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables }> {
   const vault = openVault(options);
   const stats = new Stats(vault);
   const donors = new DonorView(vault);
   const guard = new RateGuard({ ...options.rates, now: () => vault.now() });
-  const log = options.log ?? console.error;
+  const log = createLog(options.log === undefined ? {} : { sink: options.log });
   const { settings } = vault;
   const github = () => openGitHub(settings, options.fetch);
   const isConfigured = () => settings.inspect(REQUIRED).problems.length === 0;
-  const app = new Hono();
+  const app = new Hono<{ Variables: Variables }>();
   /** The methods of each route. */
   const allowed = new Map<string, Set<string>>();
 
@@ -130,15 +161,16 @@ export function createApp(options: AppOptions = {}): Hono {
     return sealed;
   }
 
-  function failure(c: Context, name: MessageName, error?: unknown): Response {
-    const reference = crypto.randomUUID().slice(0, 8);
+  function failure(c: AppContext, name: MessageName, error?: unknown): Response {
     const { status, ...message } = MESSAGES[name];
-    const route = allowed.has(c.req.path) ? c.req.path : "unknown";
     // What is nobody's fault but the operator's own is marked, so that an alert can be set on it.
-    const level = status >= 500 ? "error" : "info";
-    log(JSON.stringify({ event: "failure", level, name, status, reference, route, ...describe(error) }));
+    c.set("failed", { level: status >= 500 ? "error" : "info", name, ...aboutError(error) });
     if (status === 502 || status === 503) c.header("Retry-After", "120");
-    return c.html(messagePage({ ...message, reference }), status);
+    return c.html(messagePage({ ...message, reference: c.get("requestId") }), status);
+  }
+
+  function isLogged(route: string): boolean {
+    return !POLLED.has(route) || (options.logPolls ?? !settings.onValTown);
   }
 
   /** Whatever wants the figures passes here; so it is here that a passing request confirms suspects. */
@@ -148,14 +180,35 @@ export function createApp(options: AppOptions = {}): Hono {
     if (!snapshot.isUpkeepDue || attended.has(snapshot) || !isConfigured()) return snapshot;
     attended.add(snapshot);
     try {
-      await runUpkeep({ vault, github: github() });
+      log({ event: "upkeep", counts: { ...await runUpkeep({ vault, github: github() }) } });
     } catch (error) {
       if (!(error instanceof PoolError)) throw error;
-      log(JSON.stringify({ event: "upkeep failed", ...describe(error) }));
+      log({ event: "upkeep failed", level: "error", ...aboutError(error) });
     }
     stats.invalidate();
     return await stats.snapshot();
   }
+
+  app.use(async (c, next) => {
+    const requestId = crypto.randomUUID().slice(0, 8);
+    c.set("requestId", requestId);
+    const start = performance.now();
+    await next();
+    const failed = c.get("failed");
+    const { status } = c.res;
+    const route = allowed.has(c.req.path) ? c.req.path : "unknown";
+    if (failed === undefined && status < 400 && !isLogged(route)) return;
+    log({
+      event: failed === undefined ? "request" : "failure",
+      level: status >= 500 ? "error" : "info",
+      request_id: requestId,
+      method: METHODS.has(c.req.method) ? c.req.method : "other",
+      route,
+      status,
+      ms: Math.round((performance.now() - start) * 10) / 10,
+      ...failed,
+    });
+  });
 
   app.use(async (c, next) => {
     // Val Town allows every origin where a handler says nothing.
@@ -164,7 +217,7 @@ export function createApp(options: AppOptions = {}): Hono {
     await next();
   });
   /** Lets a request pass, or says when to come again; asks nobody but this process's memory. */
-  const guarded: MiddlewareHandler = async (c, next) => {
+  const guarded: MiddlewareHandler<{ Variables: Variables }> = async (c, next) => {
     const wait = await guard.admit(c.req.path, addressOf(c));
     if (wait === null) return await next();
     c.header("Retry-After", String(wait));
@@ -236,6 +289,7 @@ export function createApp(options: AppOptions = {}): Hono {
       setCookie(c, IDENTITY_COOKIE, sealed, { ...cookieOptions(c), maxAge: IDENTITY_SECONDS });
       return c.redirect("/donation", 303);
     }
+    log({ ...told(outcome), request_id: c.get("requestId") });
     if (outcome.kind === "withdrawn") deleteCookie(c, IDENTITY_COOKIE, cookieOptions(c));
     stats.invalidate();
     return await flash(c, ...pageAfter(outcome, vault.now()));
@@ -290,6 +344,7 @@ export function createApp(options: AppOptions = {}): Hono {
     const identity = await whoIs(c);
     if (identity === null) return failure(c, "unknown_donor");
     if (!await donors.change(identity, understood)) return c.redirect("/donation", 303); // which says that there is none
+    log({ event: "change", outcome: understood.change, request_id: c.get("requestId") });
     stats.invalidate();
     return await flash(c, "/donation", { page: "donation", done: understood.change });
   });
@@ -386,6 +441,13 @@ function pageAfter(
     : ["/withdraw", { page: "withdrawn", props: { ...outcome, at: new Date(now).toISOString() } }];
 }
 
+/** What the log says of an outcome: never whose it is. */
+function told(outcome: Extract<Outcome, { kind: "donated" | "withdrawn" }>): LogEvent {
+  if (outcome.kind === "donated") return { event: "donation", outcome: outcome.isUpdate ? "replaced" : "new" };
+  const isRevoked = outcome.isRevoked ? "revoked" : "to be revoked";
+  return { event: "withdrawal", outcome: outcome.wasDonor ? isRevoked : `no donor, ${isRevoked}` };
+}
+
 /**
  * Whether a request was made by another site. A browser says where it comes from; what says nothing is no browser, and
  * has nobody's cookies. Pages send no referrer, so their own forms may have an Origin of "null".
@@ -417,17 +479,7 @@ function asset(c: Context, type: string, body: string | Uint8Array<ArrayBuffer>)
   return c.body(body);
 }
 
-/** What a log line may say of an error: the pool's own words, or where it happened; never a foreign message. */
-function describe(error: unknown): Record<string, string> {
-  if (error instanceof PoolError) return { code: error.code, message: error.message };
-  if (!(error instanceof Error)) return {};
-  return {
-    error: error.name,
-    at: (error.stack ?? "").split("\n").filter((line) => line.startsWith("    at ")).join("\n"),
-  };
-}
-
-let app: Hono | null = null;
+let app: ReturnType<typeof createApp> | null = null;
 
 /** The handler: Val Town calls it with each request, a server of one's own also says where that came from. */
 export default function handler(

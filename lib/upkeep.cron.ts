@@ -4,6 +4,7 @@
  * @module
  */
 
+import { createLog } from "./log.ts";
 import { openGitHub, openVault } from "./service.ts";
 import { hasDone, runUpkeep, type UpkeepReport } from "./upkeep.ts";
 
@@ -13,10 +14,13 @@ const ROUNDS_AT_MOST = 5;
 /** Runs rounds until nothing is due. */
 export default async function upkeep(): Promise<UpkeepReport[]> {
   const vault = openVault({});
+  const log = createLog();
   try {
     const reports: UpkeepReport[] = [];
     do {
-      reports.push(await runUpkeep({ vault, github: openGitHub(vault.settings) }));
+      const report = await runUpkeep({ vault, github: openGitHub(vault.settings) });
+      reports.push(report);
+      log({ event: "upkeep", counts: { ...report } });
     } while (hasDone(reports.at(-1)!) && reports.length < ROUNDS_AT_MOST);
     return reports;
   } finally {

@@ -48,6 +48,7 @@ const PURE = [
   "lib/errors.ts",
   "lib/findings.ts",
   "lib/health.ts",
+  "lib/log.ts",
   "lib/metrics.ts",
   "lib/probe.ts",
   "lib/rate_guard.ts",
@@ -482,7 +483,7 @@ Deno.test("lib/pool.ts pulls in the consumer's flow and nothing of the service",
         .map(({ specifier }) => npmPackage(specifier)?.name).filter((name) => name !== undefined),
     );
   const isService = (path: string) =>
-    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|donation|rate_guard|github|service|stats|metrics|upkeep|upkeep\.cron|admin|rotate|add|command_line|console|doctor|doctor_database|findings|revoke|verify|backup)\.ts)$/
+    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|donation|log|rate_guard|github|service|stats|metrics|upkeep|upkeep\.cron|admin|rotate|add|command_line|console|doctor|doctor_database|findings|revoke|verify|backup)\.ts)$/
       .test(
         path,
       );

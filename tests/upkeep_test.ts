@@ -560,7 +560,7 @@ Deno.test("a passing request is answered although upkeep cannot be done", async 
   const answer = await service.app.request("/status");
   assert.equal(answer.status, 200);
   assert.equal(statusSchema.parse(await answer.json()).tokens.suspended, 1);
-  assert.equal(service.log.length, 1);
+  assert.equal(service.log.length, 2, "the round's line and the request's");
   assert.match(service.log[0]!, /upkeep failed.*wrong_key/);
   service.variables["TOKEN_ENCRYPTION_KEY"] = KEY;
   service.clock.advance(15_000);
@@ -587,6 +587,9 @@ Deno.test("lib/upkeep.cron.ts runs rounds until nothing is due, with the process
   const variables = variablesOf(github, origin, url);
   const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
   for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+  const { log } = console;
+  const lines: string[] = [];
+  console.log = (line) => lines.push(line);
   try {
     const reports = await cron();
     assert.equal(hasDone(reports.at(-1)!), false, "the last round found nothing");
@@ -595,7 +598,10 @@ Deno.test("lib/upkeep.cron.ts runs rounds until nothing is due, with the process
     assert.deepEqual(first, report({ restored: 1, removed: 1 }));
     assert.ok(others.length >= 2);
     for (const other of others) assert.deepEqual(other, report());
+    const said = lines.map((line) => JSON.parse(line)).map(({ event, counts }) => [event, counts.removed]);
+    assert.deepEqual(said, ofDonations.map(({ removed }) => ["upkeep", removed]));
   } finally {
+    console.log = log;
     for (const [name, value] of before) {
       if (value === undefined) Deno.env.delete(name);
       else Deno.env.set(name, value);
