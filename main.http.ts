@@ -29,9 +29,12 @@ import { PoolError } from "./lib/errors.ts";
 import { type AboutError, aboutError, createLog, type LogEvent, type LogSink } from "./lib/log.ts";
 import { badgeOf, METRICS_TYPES, metricsFormat, renderMetrics } from "./lib/metrics.ts";
 import { isLocalAddress, RateGuard, type RateGuardOptions } from "./lib/rate_guard.ts";
+import { serve } from "./lib/server.ts";
 import { openGitHub, openVault, REQUIRED, type ServiceOptions } from "./lib/service.ts";
 import { checkHealth, FRESH_SECONDS, Stats, type StatusSnapshot } from "./lib/stats.ts";
+import { guardSpans, type NameSpan } from "./lib/telemetry.ts";
 import { runUpkeep } from "./lib/upkeep.ts";
+import type { Vault } from "./lib/vault.ts";
 import { askDonorPage, donationPage } from "./views/donation.tsx";
 import { landingPage } from "./views/landing.tsx";
 import { FAVICON, type Html } from "./views/layout.tsx";
@@ -50,6 +53,10 @@ export interface AppOptions extends ServiceOptions {
    * 100,000 lines a day.
    */
   logPolls?: boolean;
+  /** Told of each request's method and route, before it is answered (lib/telemetry.ts). */
+  onRoute?: NameSpan | null;
+  /** Instead of one that is opened here: it is closed by who has made it. */
+  vault?: Vault;
   /** How many requests may pass to what costs something. */
   rates?: Omit<RateGuardOptions, "now">;
 }
@@ -97,7 +104,7 @@ type Flash =
  * @param options The world: environment, database, clock, fetch and log, each with a default.
  */
 export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables }> {
-  const vault = openVault(options);
+  const vault = options.vault ?? openVault(options);
   const stats = new Stats(vault);
   const donors = new DonorView(vault);
   const guard = new RateGuard({ ...options.rates, now: () => vault.now() });
@@ -192,17 +199,19 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
   app.use(async (c, next) => {
     const requestId = crypto.randomUUID().slice(0, 8);
     c.set("requestId", requestId);
+    const method = METHODS.has(c.req.method) ? c.req.method : "other";
+    const route = allowed.has(c.req.path) ? c.req.path : "unknown";
+    options.onRoute?.(method, route);
     const start = performance.now();
     await next();
     const failed = c.get("failed");
     const { status } = c.res;
-    const route = allowed.has(c.req.path) ? c.req.path : "unknown";
     if (failed === undefined && status < 400 && !isLogged(route)) return;
     log({
       event: failed === undefined ? "request" : "failure",
       level: status >= 500 ? "error" : "info",
       request_id: requestId,
-      method: METHODS.has(c.req.method) ? c.req.method : "other",
+      method,
       route,
       status,
       ms: Math.round((performance.now() - start) * 10) / 10,
@@ -491,6 +500,8 @@ export default function handler(
 }
 
 if (import.meta.main) {
-  const { PORT: port, HOST: hostname } = openVault({}).settings.read();
-  Deno.serve({ port, hostname, onListen: () => console.log(`GitHub Token Pool: http://localhost:${port}`) }, handler);
+  const vault = openVault({});
+  const { PORT: port, HOST: hostname } = vault.settings.read();
+  app = createApp({ vault, onRoute: guardSpans() });
+  serve(handler, { port, hostname, log: createLog(), close: () => vault.close() });
 }

@@ -37,6 +37,7 @@ const OWNERS = [
   "lib/config.ts",
   "lib/database.ts",
   "lib/github.ts",
+  "lib/server.ts",
   "lib/service.ts",
   "lib/store.ts",
   "lib/vault.ts",
@@ -55,6 +56,7 @@ const PURE = [
   "lib/rate_limit.ts",
   "lib/records.ts",
   "lib/request_rules.ts",
+  "lib/telemetry.ts",
 ];
 
 /** Higher may import lower. Pages stand beside: only an entry imports them, and they import nothing but each other. */
@@ -483,7 +485,7 @@ Deno.test("lib/pool.ts pulls in the consumer's flow and nothing of the service",
         .map(({ specifier }) => npmPackage(specifier)?.name).filter((name) => name !== undefined),
     );
   const isService = (path: string) =>
-    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|donation|log|rate_guard|github|service|stats|metrics|upkeep|upkeep\.cron|admin|rotate|add|command_line|console|doctor|doctor_database|findings|revoke|verify|backup)\.ts)$/
+    /^(?:main\.http\.ts|views\/.*|lib\/(?:donate|donation|log|rate_guard|github|server|service|stats|telemetry|metrics|upkeep|upkeep\.cron|admin|rotate|add|command_line|console|doctor|doctor_database|findings|revoke|verify|backup)\.ts)$/
       .test(
         path,
       );
