@@ -281,7 +281,8 @@ Deno.test("the Gatus checks pass for a pool that is well, and fail for one that 
 
 Deno.test("the README names every file of .deploy, and no file there names a real host of anybody's", async () => {
   const readme = await Deno.readTextFile(new URL("../README.md", import.meta.url));
-  const documentation = /^(?:gethomepage\.dev|gatus\.io|githubstatus\.com)$/;
+  const documentation =
+    /^(?:gethomepage\.dev|gatus\.io|(?:www\.)?githubstatus\.com|github\.com|www\.val\.town|127\.0\.0\.1)$/;
   for await (const { name } of Deno.readDir(FOLDER)) {
     assert.ok(readme.includes(name), `${name} is not in the README`);
     for (const [, host] of (await read(name)).matchAll(/https?:\/\/([\w.-]+)/g)) {
