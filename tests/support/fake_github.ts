@@ -10,6 +10,7 @@
 
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { MARK, plant } from "./canaries.ts";
 
 /** What a fake is made of; each has a default. */
 export interface FakeGitHubOptions {
@@ -180,7 +181,7 @@ export class FakeGitHub {
       ...LIMITS,
       ...Object.fromEntries(limits.map(([name, limit]) => [name, { ...LIMITS[name]!, limit }])),
     };
-    this.secrets.add(this.clientSecret);
+    this.secrets.add(plant(this.clientSecret));
   }
 
   /** Everything that was asked, as `METHOD /path`. */
@@ -305,7 +306,7 @@ export class FakeGitHub {
     if (deny) return this.#callback(back, { ...oauthError("access_denied"), ...state });
     user.grantedScopes = [...new Set([...user.grantedScopes, ...words(asked["scope"] ?? ""), ...words(scope)])];
     const code = randomName("", 20);
-    this.secrets.add(code);
+    this.secrets.add(plant(code));
     this.#codes.set(code, {
       user,
       scopes: user.grantedScopes,
@@ -379,7 +380,7 @@ export class FakeGitHub {
 
   #exchange(asked: Record<string, string>): Record<string, string | number> {
     const { code: text = "", redirect_uri: redirectUri, code_verifier: verifier } = asked;
-    if (verifier !== undefined) this.secrets.add(verifier);
+    if (verifier !== undefined) this.secrets.add(plant(verifier));
     if (!this.#isApp(asked)) return oauthError("incorrect_client_credentials");
     if (this.isAppSuspended) return oauthError("application_suspended");
     const code = this.#codes.get(text);
@@ -409,7 +410,7 @@ export class FakeGitHub {
 
   #issue(user: FakeUser, scopes: string[], expires = this.expiringTokens) {
     const token = randomName("gho_", 36);
-    this.secrets.add(token);
+    this.secrets.add(plant(token));
     this.#tokens.set(token, {
       user,
       scopes,
@@ -423,7 +424,7 @@ export class FakeGitHub {
     };
     if (expires) {
       const refreshToken = randomName("ghr_", 76);
-      this.secrets.add(refreshToken);
+      this.secrets.add(plant(refreshToken));
       this.#refreshTokens.set(refreshToken, { token, expiresAt: this.#now() + REFRESH_TOKEN_SECONDS * 1000 });
       answer["expires_in"] = TOKEN_SECONDS;
       answer["refresh_token"] = refreshToken;
@@ -656,9 +657,9 @@ function words(text: string): string[] {
   return text.split(/[\s,]+/).filter((word) => word !== "");
 }
 
-/** As GitHub's tokens look: a prefix and letters and digits. */
+/** As GitHub's tokens look, a prefix and letters and digits; but for the mark. */
 function randomName(prefix: string, length: number): string {
   const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-  const bytes = crypto.getRandomValues(new Uint8Array(length));
-  return prefix + Array.from(bytes, (byte) => letters[byte % letters.length]).join("");
+  const bytes = crypto.getRandomValues(new Uint8Array(length - MARK.length));
+  return prefix + MARK + Array.from(bytes, (byte) => letters[byte % letters.length]).join("");
 }

@@ -3,10 +3,11 @@
 import type { Environment } from "../../lib/config.ts";
 import { createPool, type Pool, type PoolOptions } from "../../lib/pool.ts";
 import type { Donation } from "../../lib/vault.ts";
+import { assertNoCanaryIn, plant } from "./canaries.ts";
 
 /** Keys of 64 hex digits. */
-export const KEY = "0f".repeat(32);
-export const OTHER_KEY = "a1".repeat(32);
+export const KEY = plant("0f".repeat(32));
+export const OTHER_KEY = plant("a1".repeat(32));
 
 /** Some Monday, epoch milliseconds, on a whole second. */
 export const START = 1_795_000_000_000;
@@ -26,10 +27,19 @@ export class Clock {
   }
 }
 
-/** A fresh directory, gone with the test. */
+/** A fresh directory, gone with the test; no file in it may hold a secret. */
 export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
   const path = await Deno.makeTempDir({ prefix: "token-pool-" });
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+  return {
+    path,
+    async [Symbol.asyncDispose]() {
+      try {
+        await assertNoCanaryIn(path);
+      } finally {
+        await Deno.remove(path, { recursive: true });
+      }
+    },
+  };
 }
 
 /** A pool in a fresh file, with a clock of its own. */

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { assertNoCanary } from "./canaries.ts";
+
 /** One line with a number. */
 export interface Sample {
   name: string;
@@ -27,6 +29,7 @@ const NAME = /^[a-zA-Z_:][a-zA-Z0-9_:]*$/;
 
 /** @throws {SyntaxError} For whatever the specification forbids. */
 export function readOpenMetrics(text: string): Family[] {
+  assertNoCanary("a metric", text);
   const check: (isTrue: boolean, what: string) => asserts isTrue = (isTrue, what) => {
     if (!isTrue) throw new SyntaxError(`Not OpenMetrics: ${what}`);
   };

@@ -1,5 +1,6 @@
 /** An OpenTelemetry receiver on loopback, for OTLP/HTTP in JSON: keeps every byte that it is sent. */
 
+import { assertNoCanary } from "./canaries.ts";
 import { freePort } from "./ports.ts";
 
 /** A span, as far as tests ask. */
@@ -42,6 +43,9 @@ export function receiveOtlp(): OtlpReceiver {
       received.filter(({ path }) => path === "/v1/traces")
         .flatMap(({ text }) => (JSON.parse(text) as Traces).resourceSpans)
         .flatMap(({ scopeSpans }) => scopeSpans).flatMap(({ spans }) => spans),
-    [Symbol.asyncDispose]: () => server.shutdown(),
+    async [Symbol.asyncDispose]() {
+      await server.shutdown();
+      for (const { path, text } of received) assertNoCanary(`what was exported to ${path}`, text);
+    },
   };
 }

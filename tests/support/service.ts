@@ -14,6 +14,7 @@ import { openVault, type ServiceOptions } from "../../lib/service.ts";
 import { runUpkeep, type UpkeepReport } from "../../lib/upkeep.ts";
 import type { Vault } from "../../lib/vault.ts";
 import { createApp } from "../../main.http.ts";
+import { assertNoCanary } from "./canaries.ts";
 import { FakeGitHub, type FakeGitHubOptions } from "./fake_github.ts";
 import { Clock, environment, KEY, temporaryFolder } from "./fixtures.ts";
 
@@ -138,6 +139,7 @@ export async function temporaryService(
       await pool.close();
       await vault.close();
       database.close();
+      for (const line of log) assertNoCanary("the log", line);
       await folder[Symbol.asyncDispose]();
       github.assertNoSurprises();
     },
@@ -209,6 +211,8 @@ export class Browser {
       headers.set("cookie", [...this.cookies].map(([name, value]) => `${name}=${value}`).join("; "));
     }
     const response = await this.#app.request(new URL(to, this.#origin).href, { ...init, headers });
+    for (const [name, value] of response.headers) assertNoCanary(`the header ${name} of ${response.status}`, value);
+    assertNoCanary("a page", await response.clone().text());
     for (const cookie of response.headers.getSetCookie()) this.#keep(cookie);
     return response;
   }

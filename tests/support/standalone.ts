@@ -1,6 +1,7 @@
 /** The stand-alone server as a process of its own, started as `deno task start` starts it, with a fake GitHub beside it. */
 
 import { fileURLToPath } from "node:url";
+import { assertNoCanary } from "./canaries.ts";
 import { FakeGitHub } from "./fake_github.ts";
 import { KEY, temporaryFolder } from "./fixtures.ts";
 import { freePort } from "./ports.ts";
@@ -108,6 +109,7 @@ export async function startStandalone(
       }
       await ended;
       await fake.shutdown();
+      for (const line of lines) assertNoCanary("what the server wrote", line);
       await folder[Symbol.asyncDispose]();
       github.assertNoSurprises();
     },
