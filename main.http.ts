@@ -176,8 +176,9 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     return c.html(messagePage({ ...message, reference: c.get("requestId") }), status);
   }
 
+  let { logPolls } = options;
   function isLogged(route: string): boolean {
-    return !POLLED.has(route) || (options.logPolls ?? !settings.onValTown);
+    return !POLLED.has(route) || (logPolls ??= !settings.onValTown);
   }
 
   /** Whatever wants the figures passes here; so it is here that a passing request confirms suspects. */
@@ -197,6 +198,9 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
   }
 
   app.use(async (c, next) => {
+    // Val Town allows every origin where a handler says nothing.
+    c.header("Access-Control-Allow-Origin", "");
+    c.header("Cache-Control", "no-store");
     const requestId = crypto.randomUUID().slice(0, 8);
     c.set("requestId", requestId);
     const method = METHODS.has(c.req.method) ? c.req.method : "other";
@@ -219,12 +223,6 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     });
   });
 
-  app.use(async (c, next) => {
-    // Val Town allows every origin where a handler says nothing.
-    c.header("Access-Control-Allow-Origin", "");
-    c.header("Cache-Control", "no-store");
-    await next();
-  });
   /** Lets a request pass, or says when to come again; asks nobody but this process's memory. */
   const guarded: MiddlewareHandler<{ Variables: Variables }> = async (c, next) => {
     const wait = await guard.admit(c.req.path, addressOf(c));

@@ -45,6 +45,15 @@ Deno.test("createLog() writes one JSON line per event, with the time and a level
   assert.doesNotMatch(linesOf({ event: "failure", message: "two\nlines and\r more" })[0]!.line, /[\n\r]/);
 });
 
+Deno.test("createLog() tells the time to the millisecond, forth and back", () => {
+  let time = 0;
+  const lines: string[] = [];
+  const log = createLog({ sink: (line) => lines.push(JSON.parse(line).time), now: () => time });
+  const times = [START, START + 1, START + 999, START + 1000, START - 1, START, START + 86_400_007, 0, 10];
+  for (time of times) log({ event: "request" });
+  assert.deepEqual(lines, times.map((time) => new Date(time).toISOString()));
+});
+
 Deno.test("createLog() lets nothing in but the fields of its list, of their types", () => {
   const event = {
     event: "request",

@@ -115,8 +115,8 @@ async function ask(url: string): Promise<boolean> {
 
 /** In MB. */
 async function memoryOf(pid: number): Promise<number> {
-  const status = await Deno.readTextFile(`/proc/${pid}/status`);
-  return round(Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) / 1024);
+  const { stdout } = await new Deno.Command("ps", { args: ["-o", "rss=", "-p", String(pid)] }).output();
+  return round(Number(new TextDecoder().decode(stdout)) / 1024);
 }
 
 function round(figure: number): number {
