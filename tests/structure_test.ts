@@ -677,3 +677,33 @@ Deno.test("an import that does something is noticed, even when it hides that", a
     assert.notDeepEqual(await runWithoutPermissions(program), IDLE, what);
   }
 });
+
+Deno.test("no task but the tests has all permissions, and none but the service's and the operator's gets off this machine", async () => {
+  const { tasks } = JSON.parse(await Deno.readTextFile(join(ROOT, "deno.json"))) as { tasks: Record<string, string> };
+  const fault = (name: string, task: string): string | null => {
+    const flags = task.split(" ").filter((word) => word.startsWith("-"));
+    if (name !== "test" && flags.some((flag) => /^(?:-A|--allow-all|-[a-zA-Z]*P)\b/.test(flag))) {
+      return `${name} has all permissions`;
+    }
+    const net = flags.find((flag) => flag.startsWith("--allow-net"));
+    const isLocal = net === undefined ||
+      /^--allow-net=(?:127\.0\.0\.1|localhost)(?:,(?:127\.0\.0\.1|localhost))*$/.test(net);
+    return isLocal || ["start", "admin"].includes(name) ? null : `${name} may call out`;
+  };
+  assert.match(tasks["test"]!, /^deno test /);
+  assert.notEqual(fault("x", "deno run -A x.ts"), null);
+  assert.notEqual(fault("x", "deno run --allow-all x.ts"), null);
+  assert.notEqual(fault("x", "deno run --allow-net x.ts"), null);
+  assert.notEqual(fault("x", "deno run --allow-net=127.0.0.1,evil.example x.ts"), null);
+  assert.equal(fault("x", "deno run --allow-net=127.0.0.1,localhost x.ts"), null);
+  assert.deepEqual(
+    Object.entries(tasks).map(([name, task]) => fault(name, task)).filter((found) => found !== null),
+    [],
+  );
+  const contributing = await Deno.readTextFile(join(ROOT, ".github/CONTRIBUTING.md"));
+  for (const [name, task] of Object.entries(tasks)) {
+    if (/--allow-(?:all|net|read|env|run)/.test(task)) {
+      assert.match(contributing, new RegExp(`^\\|.*\`${name}\`.*\\|.*\\|$`, "m"), name);
+    }
+  }
+});
