@@ -14,7 +14,7 @@ export async function startTask(): Promise<string[]> {
   return tasks.start.split(" ").slice(1);
 }
 
-/** Everything that a process of this test needs of the environment, and no setting of a pool. */
+/** What a process needs of the environment to run at all, and no setting of a pool. */
 export function essential(): Record<string, string> {
   const names = ["PATH", "HOME", "DENO_DIR", "NPM_CONFIG_REGISTRY", "npm_config_registry", "TMPDIR", "NO_COLOR"];
   return Object.fromEntries(names.map((name) => [name, Deno.env.get(name)]).filter(([, value]) => value !== undefined));

@@ -8,6 +8,7 @@ import { type DenoHTTPWorker, newDenoHTTPWorker } from "npm:@valtown/deno-http-w
 // Imported so that the package is in the lock file and in the cache; the binary lies beside its package.json.
 import documented from "npm:@deno/linux-x64-glibc@2.7.5/package.json" with { type: "json" };
 import { temporaryFolder } from "./fixtures.ts";
+import { essential } from "./standalone.ts";
 
 /** What Val Town documents (docs.val.town/troubleshooting/permission-errors), less the folders to read. */
 const PERMISSIONS = ["--no-prompt", "--allow-net", "--allow-env", "--allow-sys=osRelease,homedir,cpus,hostname"];
@@ -117,12 +118,6 @@ export async function runConsumer(
   }).output();
   if (code !== 0) throw new Error(`The consumer failed: ${new TextDecoder().decode(stderr)}`);
   return new TextDecoder().decode(stdout);
-}
-
-/** What a process needs to run at all; nothing of the pool's settings. */
-function essential(): Record<string, string> {
-  const names = ["PATH", "HOME", "DENO_DIR", "NPM_CONFIG_REGISTRY", "npm_config_registry", "TMPDIR"];
-  return Object.fromEntries(names.map((name) => [name, Deno.env.get(name)]).filter(([, value]) => value !== undefined));
 }
 
 async function denoFolder(deno: string): Promise<string> {
