@@ -241,6 +241,6 @@ Deno.test("a round of upkeep that a passing request does has a line with what wa
   assert.deepEqual(round, {
     level: "info",
     event: "upkeep",
-    counts: { restored: 0, removed: 1, waiting: 0, refreshed: 0, revoked: 0 },
+    counts: { restored: 0, removed: 1, waiting: 0, refreshed: 0, revoked: 0, asked: 0, snapshots: 1 },
   });
 });

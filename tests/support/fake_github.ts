@@ -229,7 +229,7 @@ export class FakeGitHub {
     { scopes = [], kind = "personal" }: Partial<Pick<Token, "scopes" | "kind">> = {},
   ): string {
     const token = randomName(kind === "personal" ? "ghp_" : "gho_", 36);
-    this.secrets.add(token);
+    this.secrets.add(plant(token));
     this.#tokens.set(token, { user: this.#user(login), scopes, kind, expiresAt: null });
     return token;
   }
