@@ -60,7 +60,8 @@ async function aboutTables(
       fail(
         "database",
         error.message,
-        "check TOKEN_POOL_DATABASE_URL and TOKEN_POOL_DATABASE_AUTH_TOKEN, and that the database is up",
+        "check TOKEN_POOL_DATABASE_URL and TOKEN_POOL_DATABASE_AUTH_TOKEN, and that the database is up; a file must be " +
+          "one that this user may write to, and its folder too",
       ),
       ...["schema", "key"].map((name) => unseen(name, "database")),
     );
@@ -122,11 +123,11 @@ async function aboutFile(path: string): Promise<Finding[]> {
   const header = new Uint8Array(WRITE_VERSION_OFFSET + 1);
   try {
     mode = (await files.stat(path)).mode;
-    const file = await files.open(path, "r+");
+    const file = await files.open(path);
     await file.read(header, 0, header.length, 0).finally(() => file.close());
   } catch (error) {
     const { code } = error as { code?: string };
-    const found = code === "ENOENT" ? "the file is not there" : `the file cannot be written to (${code ?? "unknown"})`;
+    const found = code === "ENOENT" ? "the file is not there" : `the file cannot be read (${code ?? "unknown"})`;
     return [fail(
       "database-file",
       found,

@@ -50,10 +50,10 @@ Deno.test("units and image run what the tasks run, with the same permissions", a
   assert.deepEqual(command.map(({ text }) => JSON.parse(text)), [start]);
 });
 
-Deno.test("the service and the command line may read the variables of the settings, and no file", async () => {
+Deno.test("the service may read the variables of the settings and no file; the command line's doctor looks at files", async () => {
   const [, names] = /const VARIABLES = \[([^\]]*)\]/.exec(await read("lib/config.ts"))!;
   const variables = [...names!.matchAll(/"(\w+)"/g)].map(([, name]) => name);
-  for (const task of [tasks.start, tasks.admin]) {
+  for (const [task, files] of [[tasks.start, []], [tasks.admin, ["--allow-read"]]]) {
     const [, allowed] = /--allow-env=(\S+)/.exec(task)!;
     // The native driver asks for the last one.
     assert.deepEqual(allowed!.split(","), [...variables, "LIBSQL_JS_DEV"]);
@@ -65,6 +65,7 @@ Deno.test("the service and the command line may read the variables of the settin
         "--allow-env",
         "--allow-sys",
         "--allow-ffi",
+        ...files,
       ],
     );
   }
