@@ -76,6 +76,8 @@ export class Consumer {
   /** Tokens whose latest claim said that they were refused before. */
   readonly #refusedBefore = new Set<number>();
   readonly #knownExpiries = new Map<number, number>();
+  /** Free answers that were taken in: each gives its call back once, however often it is told. */
+  readonly #freeAnswers = new WeakSet<Response>();
 
   /** @param vault Where the tokens are. */
   constructor(vault: Vault) {
@@ -107,6 +109,7 @@ export class Consumer {
     assertTokenId(tokenId);
     const verdict = await this.judge(response, response.url);
     if (verdict.kind === "ignore") return;
+    if (verdict.kind === "usage") verdict.isFree &&= this.#isToldFirst(response);
     await this.carryOut(tokenId, verdict);
     if (verdict.kind === "usage") await this.noteExpiry(tokenId, response);
   }
@@ -138,6 +141,13 @@ export class Consumer {
     assertResource(resource);
     const { tokens, usable, nextAt } = await (await this.#vault.store()).availability(resource);
     return { resource, usable, tokens, next_available_at: usable > 0 ? null : nextAt };
+  }
+
+  /** Whether a free answer is told for the first time. Not after a try that failed: its write may have happened. */
+  #isToldFirst(response: Response): boolean {
+    const isFirst = !this.#freeAnswers.has(response);
+    this.#freeAnswers.add(response);
+    return isFirst;
   }
 
   #handOut(claim: Claim, resource: string, token: string): TokenWithSecret {

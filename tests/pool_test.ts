@@ -392,6 +392,19 @@ scenario("a 304 gives its call back, never above what GitHub says remains", asyn
 });
 
 scenario(
+  "a 304 that is told twice gives its call back once, while others of the token are out",
+  async ({ pool, clock }) => {
+    const [a] = await donate(pool, 1);
+    const reset = clock.seconds + 3600;
+    await pool.syncTokenHealth(a!, response(200, limitHeaders(5000, 4000, reset)));
+    await draw(pool, 5);
+    const unchanged = response(304, limitHeaders(5000, 4000, reset));
+    for (let n = 0; n < 3; n++) await pool.syncTokenHealth(a!, unchanged);
+    assert.equal((await pool.getToken())?.rate_limit_remaining, 3995, "4000 less six calls, of which one was free");
+  },
+);
+
+scenario(
   "errors of GitHub's and unknown tokens change nothing, and the body stays the caller's",
   async ({ pool, clock }) => {
     const [a] = await donate(pool, 1);
