@@ -94,6 +94,8 @@ export interface ModelCall {
   resource: string;
   /** Whether the answer is the same as one that the caller has: then it is a 304, and free. */
   isUnchanged?: boolean;
+  /** What it counts: points, of a GraphQL query. Default 1. */
+  cost?: number;
 }
 
 const LIMITS: Readonly<Record<string, { limit: number; seconds: number }>> = {
@@ -113,7 +115,7 @@ export class GitHubModel {
   readonly users: ModelUser[] = [];
   /** Until then whatever comes with a token is answered with 401; epoch milliseconds. */
   outageUntil = 0;
-  readonly #options: Required<Omit<GitHubModelOptions, "limits">>;
+  #options: Required<Omit<GitHubModelOptions, "limits">>;
   readonly #limits: Record<string, number>;
   readonly #byToken = new Map<string, ModelUser>();
 
@@ -131,6 +133,11 @@ export class GitHubModel {
       pointsPerMinute: 900,
       ...options,
     };
+  }
+
+  /** It behaves otherwise from now on. */
+  behave(changes: Omit<GitHubModelOptions, "random" | "now" | "limits">): void {
+    this.#options = { ...this.#options, ...changes };
   }
 
   /** Somebody signs up. */
@@ -216,7 +223,7 @@ export class GitHubModel {
     return Math.round((endsAt + skewMs) / 1000) + jitter;
   }
 
-  #answer({ token, resource, isUnchanged = false }: ModelCall): ModelAnswer {
+  #answer({ token, resource, isUnchanged = false, cost = 1 }: ModelCall): ModelAnswer {
     const { random, now, falseUnauthorized, forbidden, serverError, noNumbers } = this.#options;
     const user = this.#byToken.get(token) ?? null;
     if (user !== null) user.peakInFlight = Math.max(user.peakInFlight, ++user.inFlight);
@@ -239,7 +246,7 @@ export class GitHubModel {
     if (isUnchanged) return this.#withNumbers("not_modified", 304, resource, user, window);
     if (serverError > 0 && random.chance(serverError)) return withoutNumbers("server_error", 502, resource, user, null);
     const counted = window ?? this.#open(user, resource);
-    counted.ours++;
+    counted.ours += cost;
     this.#countReserve(user, counted);
     if (noNumbers > 0 && random.chance(noNumbers)) return withoutNumbers("ok", 200, resource, user, null);
     const isForbidden = forbidden > 0 && random.chance(forbidden);

@@ -22,22 +22,28 @@ export interface VirtualRuntimeOptions {
 export interface Context {
   /** Added to the true time, in milliseconds, wherever the task reads `Date.now`. */
   readonly clockErrorMs: number;
+  /** Then its timers do not ring any more. */
+  readonly isOver?: boolean;
 }
 
 /** The runtime, taken over; given back when it is disposed of. */
-export interface VirtualRuntime extends Disposable {
+export interface VirtualRuntime<C extends Context = Context> extends Disposable {
   /** Resolves when everything has come to rest. */
   settle(): Promise<void>;
   /** Runs something as part of a context; all that it sets off is part of it too. */
-  within<T>(context: Context, work: () => T): T;
+  within<T>(context: C, work: () => T): T;
+  /** What the running task is part of. */
+  current(): C | undefined;
 }
 
 /** The calls of WebCrypto that the code under test makes. */
 const CRYPTO_CALLS = ["encrypt", "decrypt", "digest", "importKey"] as const;
 
 /** Takes the runtime over. */
-export function takeOver({ scheduler, random }: VirtualRuntimeOptions): VirtualRuntime {
-  const contexts = new AsyncLocalStorage<Context>();
+export function takeOver<C extends Context = Context>(
+  { scheduler, random }: VirtualRuntimeOptions,
+): VirtualRuntime<C> {
+  const contexts = new AsyncLocalStorage<C>();
   const timers = new Map<number, Event>();
   const startedAt = scheduler.now();
   const patches: { target: object; name: string; original: unknown }[] = [];
@@ -56,7 +62,7 @@ export function takeOver({ scheduler, random }: VirtualRuntimeOptions): VirtualR
     const ring = () => {
       timers.delete(id);
       if (context === undefined) run();
-      else contexts.run(context, run);
+      else if (context.isOver !== true) contexts.run(context, run);
     };
     timers.set(id, scheduler.after(Math.max(0, ms), ring));
     return id;
@@ -106,6 +112,7 @@ export function takeOver({ scheduler, random }: VirtualRuntimeOptions): VirtualR
       }
     },
     within: (context, work) => contexts.run(context, work),
+    current: () => contexts.getStore(),
     [Symbol.dispose]() {
       for (const { target, name, original } of patches.reverse()) {
         Object.defineProperty(target, name, { value: original, configurable: true, writable: true });
