@@ -13,6 +13,7 @@ import {
   type CompleteReport,
   completeReport,
   DEFAULT_RESOURCE,
+  hasBegun,
   type KnownWindow,
   type RateLimitInfo,
 } from "./rate_limit.ts";
@@ -76,7 +77,7 @@ export class Consumer {
   /** Tokens whose latest claim said that they were refused before. */
   readonly #refusedBefore = new Set<number>();
   readonly #knownExpiries = new Map<number, number>();
-  /** Free answers that were taken in: each gives its call back once, however often it is told. */
+  /** Free answers that were told. */
   readonly #freeAnswers = new WeakSet<Response>();
 
   /** @param vault Where the tokens are. */
@@ -109,8 +110,9 @@ export class Consumer {
     assertTokenId(tokenId);
     const verdict = await this.judge(response, response.url);
     if (verdict.kind === "ignore") return;
-    if (verdict.kind === "usage") verdict.isFree &&= this.#isToldFirst(response);
-    await this.carryOut(tokenId, verdict);
+    if (verdict.kind === "usage" && verdict.isFree && verdict.report !== null) {
+      await this.#takeInFree(tokenId, verdict.report, verdict.isSuccess, response);
+    } else await this.carryOut(tokenId, verdict);
     if (verdict.kind === "usage") await this.noteExpiry(tokenId, response);
   }
 
@@ -141,13 +143,6 @@ export class Consumer {
     assertResource(resource);
     const { tokens, usable, nextAt } = await (await this.#vault.store()).availability(resource);
     return { resource, usable, tokens, next_available_at: usable > 0 ? null : nextAt };
-  }
-
-  /** Whether a free answer is told for the first time. Not after a try that failed: its write may have happened. */
-  #isToldFirst(response: Response): boolean {
-    const isFirst = !this.#freeAnswers.has(response);
-    this.#freeAnswers.add(response);
-    return isFirst;
   }
 
   #handOut(claim: Claim, resource: string, token: string): TokenWithSecret {
@@ -190,6 +185,14 @@ export class Consumer {
         if (verdict.report !== null) return await this.#takeIn(id, verdict.report, verdict);
         if (verdict.isSuccess && this.#refusedBefore.delete(id)) await store.forgiveStrikes(id);
     }
+  }
+
+  /** Gives a call back once, however often its answer is told. Not after a try that failed: its write may have happened. */
+  async #takeInFree(id: number, report: CompleteReport, isSuccess: boolean, response: Response): Promise<void> {
+    const isFree = !this.#freeAnswers.has(response);
+    this.#freeAnswers.add(response);
+    if (hasBegun(report)) return await this.#takeIn(id, report, { isFree, isSuccess });
+    if (isFree) await (await this.#vault.store()).refund(id, report.resource);
   }
 
   async #takeIn(

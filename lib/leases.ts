@@ -12,7 +12,14 @@
  * @module
  */
 
-import { assumedWindow, bringsNews, type CompleteReport, type KnownWindow, SAME_WINDOW_SECONDS } from "./rate_limit.ts";
+import {
+  assumedWindow,
+  bringsNews,
+  type CompleteReport,
+  hasBegun,
+  type KnownWindow,
+  SAME_WINDOW_SECONDS,
+} from "./rate_limit.ts";
 import type { Exchange, Lease } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
@@ -124,6 +131,7 @@ export class Leases {
   ): void {
     const holding = ticket.holding as Holding;
     holding.inFlight.calls--;
+    if (isFree && report !== null && !hasBegun(report)) return this.#refund(holding);
     const forgive = isSuccess && holding.strikes > 0;
     if (forgive) holding.strikes = 0;
     if (report === null) return;

@@ -167,6 +167,14 @@ function isCount(value: unknown): value is number {
 }
 
 /**
+ * Whether a report is of a window that has begun. Before the first call that counts GitHub prints one that would begin
+ * now, so what it prints moves on with every free call, and says nothing of what is charged meanwhile.
+ */
+export function hasBegun({ limit, remaining }: CompleteReport): boolean {
+  return remaining < limit;
+}
+
+/**
  * Whether a report could change the row that a hand-out of this process came from. The database only ever knows the
  * same or worse than that hand-out, so a report that says no more than it already knew need not be written.
  */

@@ -333,6 +333,13 @@ function statementsFor(now: string) {
       WHERE token_id = :id AND resource = :resource AND window_ends > ${now} AND (window_ends = :ends
         OR (window_ends = (reset_at + 1) * 1000 AND abs(reset_at - :reset) <= 5))`,
 
+    // Only while GitHub has not named the window: once it has, what it says remains is known.
+    refund: `UPDATE token_pool_limits SET
+        remaining = min(cap, remaining + 1),
+        ready_at = iif(ready_at = window_ends AND held_until <= ${now} AND min(cap, remaining + 1) > floor, ${now}, ready_at)
+      WHERE token_id = :id AND resource = :resource AND window_ends > ${now}
+        AND window_ends IS NOT (reset_at + 1) * 1000`,
+
     openHour: `INSERT OR IGNORE INTO token_pool_hours (hour, calls)
       SELECT ${hour}, ${CALLS_EVER}`,
 
@@ -867,6 +874,11 @@ export class Store {
       ...(forgive ? [this.#statement(this.#sql.forgiveStrikes, { id })] : []),
     ]);
     this.#seeded.add(resource);
+  }
+
+  /** A call was free, and GitHub's window has not begun. */
+  async refund(id: number, resource: string): Promise<void> {
+    await this.#run([this.#statement(this.#sql.refund, { id, resource })]);
   }
 
   /** GitHub has refused: until the reset, or for a second from now if that is past by the one clock that counts. */

@@ -509,3 +509,17 @@ Deno.test("when donors use a tenth of their limit themselves, the reserve stays 
   assert.ok(calls > 0.8 * 7500 * 10 / 11, `${calls} calls`);
   assert.ok(below / calls <= 0.005, `${below} of ${calls} were below the reserve`);
 });
+
+Deno.test("a 304 before GitHub's window has begun is a free call, and names no window", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const { leases, ids: [id] } = world;
+  const [first] = await takeAll(leases, 1);
+  leases.answered(first!, report(world, 5000), FREE);
+  await takeAll(leases, 1); // what was free
+  await takeAll(leases, 3);
+  const [next] = await takeAll(leases, 1);
+  leases.answered(next!, report(world, 4999, { resetAt: world.clock.seconds + 3610 }), SUCCESS);
+  const calls = (await world.row(id!)).calls;
+  await leases.close();
+  assert.ok((await world.row(id!)).remaining <= 5000 - 5, `${calls} were leased, of which one was free`);
+});

@@ -404,6 +404,20 @@ scenario(
   },
 );
 
+scenario("a 304 before GitHub's window has begun gives its call back, and names no window", async ({ pool, clock }) => {
+  const [a] = await donate(pool, 1);
+  const reset = clock.seconds + 3600;
+  await draw(pool, 1);
+  const unchanged = response(304, limitHeaders(5000, 5000, reset));
+  for (let n = 0; n < 2; n++) await pool.syncTokenHealth(a!, unchanged);
+  await draw(pool, 2);
+  const token = await pool.getToken();
+  assert.deepEqual([token?.rate_limit_remaining, token?.rate_limit_reset_at], [4997, null]);
+  // The window begins with the first of the three; the two others are under way, and must not be forgotten.
+  await pool.syncTokenHealth(a!, response(200, limitHeaders(5000, 4999, reset + 10)));
+  assert.equal((await pool.getToken())?.rate_limit_remaining, 4996);
+});
+
 scenario(
   "errors of GitHub's and unknown tokens change nothing, and the body stays the caller's",
   async ({ pool, clock }) => {
