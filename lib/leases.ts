@@ -108,7 +108,7 @@ export class Leases {
     if (holdings === undefined) return null;
     const now = this.#vault.now();
     for (const holding of holdings) {
-      if (holding.left <= 0 || now >= holding.endsAt || (id !== undefined && holding.id !== id)) continue;
+      if (isOver(holding, now) || (id !== undefined && holding.id !== id)) continue;
       holding.left--;
       holding.inFlight.calls++;
       return { id: holding.id, token: holding.secret, resource, holding };
@@ -237,7 +237,7 @@ export class Leases {
     const now = this.#vault.now();
     const [ended, kept]: [Holding[], Holding[]] = [[], []];
     for (const holding of this.#holdings.get(resource) ?? []) {
-      (holding.left <= 0 || now >= holding.endsAt ? ended : kept).push(holding);
+      (isOver(holding, now) ? ended : kept).push(holding);
     }
     this.#holdings.set(resource, kept);
     for (const holding of ended) {
@@ -297,6 +297,11 @@ export class Leases {
     const most = resource === "search" || resource === "code_search" ? MOST_CALLS_OF_SEARCH : MOST_CALLS;
     return Math.max(1, Math.min(most, recent));
   }
+}
+
+/** Used up or too old; by a clock that was set back it would otherwise be as young again as that. */
+function isOver({ left, endsAt }: Holding, now: number): boolean {
+  return left <= 0 || now >= endsAt || now < endsAt - LEASE_MS;
 }
 
 /** What is wanted: calls of any token, or of one. */

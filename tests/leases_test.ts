@@ -131,6 +131,14 @@ Deno.test("a lease takes what there is, down to the reserve and no further", asy
   assert.deepEqual((await world.row(world.ids[1]!, "sbom")).remaining, 15);
 });
 
+Deno.test("a lease ends when the clock is set back, so that a token which left is not used for hours", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  await takeAll(world.leases, 10);
+  await takeAll(world.leases, 1); // 11 lately, so 10 more are at hand
+  world.clock.advance(-1);
+  assert.equal(world.leases.takeAtHand("core"), null);
+});
+
 Deno.test("a lease ends after ten seconds, and what is left goes back", async () => {
   await using world = await leaseWorld({ donors: 2 });
   const [a, b] = world.ids as [number, number];
