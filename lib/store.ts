@@ -328,15 +328,16 @@ function statementsFor(now: string) {
     giveBack: `UPDATE token_pool_limits SET
         remaining = max(remaining, min(cap, coalesce(:ceiling, cap), remaining + :unused)),
         calls = max(0, calls - :unused),
-        ready_at = iif(ready_at = window_ends AND held_until <= ${now}
-          AND min(cap, coalesce(:ceiling, cap), remaining + :unused) > floor, ${now}, ready_at)
+        ready_at = iif(ready_at = max(held_until, window_ends)
+          AND min(cap, coalesce(:ceiling, cap), remaining + :unused) > floor, max(held_until, ${now}), ready_at)
       WHERE token_id = :id AND resource = :resource AND window_ends > ${now} AND (window_ends = :ends
         OR (window_ends = (reset_at + 1) * 1000 AND abs(reset_at - :reset) <= 5))`,
 
     // Only while GitHub has not named the window: once it has, what it says remains is known.
     refund: `UPDATE token_pool_limits SET
         remaining = min(cap, remaining + 1),
-        ready_at = iif(ready_at = window_ends AND held_until <= ${now} AND min(cap, remaining + 1) > floor, ${now}, ready_at)
+        ready_at = iif(ready_at = max(held_until, window_ends) AND min(cap, remaining + 1) > floor,
+          max(held_until, ${now}), ready_at)
       WHERE token_id = :id AND resource = :resource AND window_ends > ${now}
         AND window_ends IS NOT (reset_at + 1) * 1000`,
 

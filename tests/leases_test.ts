@@ -139,6 +139,22 @@ Deno.test("a lease ends when the clock is set back, so that a token which left i
   assert.equal(world.leases.takeAtHand("core"), null);
 });
 
+Deno.test("what is given back while its user is benched serves when the bench ends, not when the window does", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const { vault, ids: [id] } = world;
+  const store = await vault.store();
+  const wanted = { resource: "core", most: 5000 };
+  const lease = await store.exchange({ reports: [], unused: [], wanted });
+  assert.equal(lease?.granted, 5000);
+  await store.holdUser(id!, { seconds: 60, baseSeconds: 60, mostSeconds: 60 });
+  const { windowEnds } = lease!;
+  const unused = [{ id: id!, resource: "core", calls: 7, windowEnds, resetAt: null, ceiling: null }];
+  world.clock.advance(59_999);
+  assert.equal(await store.exchange({ reports: [], unused, wanted }), null, "the bench holds");
+  world.clock.advance(1);
+  assert.equal((await store.exchange({ reports: [], unused: [], wanted }))?.granted, 7);
+});
+
 Deno.test("a lease ends after ten seconds, and what is left goes back", async () => {
   await using world = await leaseWorld({ donors: 2 });
   const [a, b] = world.ids as [number, number];
