@@ -15,16 +15,12 @@ import type { SimulatedProcess, World } from "./world.ts";
 
 const RESOURCES = ["core", "core", "core", "search", "search", "code_search", "graphql", "sbom"];
 
-/** Pauses between two actions, in milliseconds. */
-const PAUSES_MS = [0, 0, 20, 500, 1000, 5000, 60_000, 600_000];
-
 const REPORTS_AT_MOST = 3;
 
 /** One consumer, as long as its process lives and the world is not calm. */
 export async function consume(world: World, process: SimulatedProcess, random: Random): Promise<void> {
-  const pauses = random.chance(0.5) ? PAUSES_MS.slice(0, 5) : PAUSES_MS;
   while (!world.isCalm && !process.isOver) {
-    await world.pause(random.pick(pauses));
+    await world.pause(random.pick(world.profile.pausesMs));
     if (world.isCalm || process.isOver) return;
     if (random.chance(world.profile.clockJump)) {
       process.clockErrorMs = random.pick([0, -5_000, 5_000, -3_600_000, 3_600_000]);

@@ -48,8 +48,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       store("github_user_id TEXT NOT NULL UNIQUE,", "github_user_id TEXT NOT NULL,"),
       store(
-        "braked INTEGER NOT NULL DEFAULT 0  ",
-        "UNIQUE (github_user_id, donated_at), braked INTEGER NOT NULL DEFAULT 0  ",
+        "braked INTEGER NOT NULL DEFAULT 0 ",
+        "braked INTEGER NOT NULL DEFAULT 0, UNIQUE (github_user_id, donated_at) ",
       ),
       store("ON CONFLICT (github_user_id) DO UPDATE", "ON CONFLICT (github_user_id, donated_at) DO UPDATE"),
     ],
@@ -167,8 +167,8 @@ export const MUTATIONS: readonly Mutation[] = [
     what: "a 304 that is told twice is free twice",
     edits: [{
       file: "lib/consumer.ts",
-      from: "verdict.isFree &&= this.#isToldFirst(response);",
-      to: "verdict.isFree &&= true;",
+      from: "const isFree = !this.#freeAnswers.has(response);",
+      to: "const isFree = true;",
     }],
   },
   {

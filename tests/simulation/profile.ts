@@ -12,6 +12,8 @@ export interface Profile {
   processes: number;
   /** In each process. */
   consumers: number;
+  /** A consumer's pauses between two actions, in milliseconds: of a busy minute, or of slow hours. */
+  pausesMs: readonly number[];
   /** Whether processes tell the time by the database; then their own clocks may jump. Else all are given one clock. */
   hasDatabaseClock: boolean;
   /** Whether tokens expire and are to be refreshed. */
@@ -54,6 +56,11 @@ export interface Profile {
   clockJump: number;
 }
 
+const BUSY_MS = [0, 0, 20, 500, 1000, 5000];
+const BRISK_MS = [0, 0, 20, 500, 5000, 30_000];
+const MIXED_MS = [0, 0, 20, 500, 1000, 5000, 60_000, 600_000];
+const SLOW_MS = [0, 1000, 20_000, 60_000, 300_000, 1_200_000];
+
 /** Draws a world. Each trouble is absent from some, so that what hides behind it shows as well. */
 export function drawProfile(random: Random): Profile {
   const often = (most: number) => random.chance(0.6) ? random.next() * most : 0;
@@ -62,6 +69,7 @@ export function drawProfile(random: Random): Profile {
     donors: random.int(2, 8),
     processes: random.int(1, 4),
     consumers: random.int(1, 4),
+    pausesMs: random.pick([BUSY_MS, BRISK_MS, MIXED_MS, SLOW_MS]),
     hasDatabaseClock,
     hasExpiringTokens: random.chance(0.25),
     reported: random.pick([1, 1, 0.9, 0.5, 0]),
@@ -84,6 +92,6 @@ export function drawProfile(random: Random): Profile {
       slow: hasDatabaseClock ? often(0.05) : 0,
     },
     crash: often(0.01),
-    clockJump: hasDatabaseClock ? often(0.02) : 0,
+    clockJump: hasDatabaseClock ? often(0.05) : 0,
   };
 }
