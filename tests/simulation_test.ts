@@ -7,7 +7,8 @@
 
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { applied, MUTATIONS, runMutation } from "./simulation/mutations.ts";
+import { MUTATIONS } from "./simulation/mutation_list.ts";
+import { applied, runMutation } from "./simulation/mutations.ts";
 import { resultOf } from "./simulation/simulate.ts";
 import { simulate, type SimulationReport } from "./simulation/simulation.ts";
 

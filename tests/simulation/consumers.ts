@@ -11,7 +11,8 @@ import { Violation } from "./invariants.ts";
 import type { Random } from "./random.ts";
 import { keyOf } from "./snapshot.ts";
 import { ask } from "./wire.ts";
-import type { SimulatedProcess, World } from "./world.ts";
+import type { SimulatedProcess } from "./process.ts";
+import type { World } from "./world.ts";
 
 const RESOURCES = ["core", "core", "core", "search", "search", "code_search", "graphql", "sbom"];
 

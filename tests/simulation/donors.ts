@@ -8,7 +8,8 @@ import { runUpkeep } from "../../lib/upkeep.ts";
 import type { DonorFact } from "./facts.ts";
 import type { Random } from "./random.ts";
 import type { Slot } from "./slots.ts";
-import type { SimulatedProcess, World } from "./world.ts";
+import type { SimulatedProcess } from "./process.ts";
+import type { World } from "./world.ts";
 
 const RESERVES = [0.25, 0.25, 0.5, 0.75, 0.9];
 const PAUSES_MS = [1000, 30_000, 120_000, 600_000];

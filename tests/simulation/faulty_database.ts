@@ -11,7 +11,8 @@
 import type { Client } from "npm:@libsql/client@0.18.0";
 import type { Database, ResultSet } from "../../lib/pool.ts";
 import type { Claimed } from "./facts.ts";
-import type { SimulatedProcess, World } from "./world.ts";
+import type { SimulatedProcess } from "./process.ts";
+import type { World } from "./world.ts";
 
 type Statement = Parameters<Database["execute"]>[0];
 
@@ -73,7 +74,9 @@ export function faultyDatabase(world: World, client: Client, process: SimulatedP
   }
 
   async function carryOut(statements: Statement[]): Promise<ResultSet[]> {
-    if (!commitsNothing) return await client.batch(statements, "write");
+    if (!commitsNothing) {
+      return statements.length === 1 ? [await client.execute(statements[0]!)] : await client.batch(statements, "write");
+    }
     const transaction = await client.transaction("write");
     try {
       return await transaction.batch(statements);

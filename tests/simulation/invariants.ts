@@ -208,7 +208,7 @@ export function remainingDoesNotRise(event: DatabaseEvent, facts: Facts): void {
       const calls = drawn.reduce((sum, claim) => sum + claim.calls, 0);
       const isLimitNew = row.cap !== old.cap;
       const rise = row.remaining + calls - old.remaining - (isLimitNew ? Math.max(0, row.cap - old.cap) : 0);
-      if (rise > facts.givable(key)) {
+      if (rise > 0 && rise > facts.givable(key)) {
         throw new Violation(
           7,
           `the remaining count of donation ${key} to rise by at most ${facts.givable(key)}, from ${old.remaining}`,

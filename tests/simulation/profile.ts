@@ -85,7 +85,7 @@ export function drawProfile(random: Random): Profile {
     },
     network: { lostBefore: often(0.05), lostAfter: often(0.1), late: often(0.1) },
     database: {
-      busy: hasDatabaseClock ? often(0.05) : 0,
+      busy: hasDatabaseClock ? often(0.1) : 0,
       droppedBefore: often(0.03),
       droppedAfter: often(0.03),
       silent: hasDatabaseClock ? often(0.01) : 0,

@@ -5,7 +5,8 @@
  */
 
 import { Stats } from "../../lib/stats.ts";
-import type { SimulatedProcess, World } from "./world.ts";
+import type { SimulatedProcess } from "./process.ts";
+import type { World } from "./world.ts";
 
 /** A place. */
 export class Slot {

@@ -8,7 +8,8 @@
 import { resourceOf } from "../../lib/rate_limit.ts";
 import type { AnswerKind } from "./github_answer.ts";
 import { type ModelAnswer, type ModelCall, toResponse } from "./github_model.ts";
-import type { SimulatedProcess, World } from "./world.ts";
+import type { SimulatedProcess } from "./process.ts";
+import type { World } from "./world.ts";
 
 /** GitHub's two hosts, as the service knows them. */
 export const GITHUB_URL = "https://github.simulated";

@@ -6,14 +6,10 @@
 
 import type { Client } from "npm:@libsql/client@0.18.0";
 import { Keyring } from "../../lib/crypto.ts";
-import { DonationFlow } from "../../lib/donate.ts";
-import type { GitHub } from "../../lib/github.ts";
-import { createPool, type Pool, PoolError } from "../../lib/pool.ts";
-import { openGitHub, openVault } from "../../lib/service.ts";
-import type { Vault } from "../../lib/vault.ts";
-import { environment, KEY, OTHER_KEY } from "../support/fixtures.ts";
+import { PoolError } from "../../lib/pool.ts";
+import { KEY, OTHER_KEY } from "../support/fixtures.ts";
 import { Facts, type Operation } from "./facts.ts";
-import { type Draws, faultyDatabase } from "./faulty_database.ts";
+import type { Draws } from "./faulty_database.ts";
 import { GitHubModel, type ModelAnswer } from "./github_model.ts";
 import {
   AFTER_EVERY_ROUND_TRIP,
@@ -27,13 +23,14 @@ import {
   WRONG_KEY,
 } from "./invariants.ts";
 import { OAuthModel, SECRET_MARK } from "./oauth_model.ts";
+import { type SimulatedProcess, type StartOptions, startProcess } from "./process.ts";
 import type { Profile } from "./profile.ts";
 import type { Random } from "./random.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { keyOf, readSnapshot } from "./snapshot.ts";
 import type { Trace } from "./trace.ts";
 import type { Context, VirtualRuntime } from "./virtual_runtime.ts";
-import { API_URL, GITHUB_URL, type PoolCall, wireOf } from "./wire.ts";
+import type { PoolCall } from "./wire.ts";
 
 /** What a running task is part of. */
 export interface Task extends Context {
@@ -43,22 +40,6 @@ export interface Task extends Context {
 
 /** What came of an operation. A crash of its process leaves it without any. */
 export type Outcome<T> = { kind: "done"; value: T } | { kind: "failed"; error: unknown } | { kind: "crashed" };
-
-/** One process: a pool of its own, until it crashes. */
-export interface SimulatedProcess {
-  readonly name: string;
-  readonly pool: Pool;
-  readonly vault: Vault;
-  readonly github: GitHub;
-  readonly flow: DonationFlow;
-  clockErrorMs: number;
-  isOver: boolean;
-  /** Resolves when it crashes. */
-  readonly crashed: Promise<void>;
-  crash(): void;
-  /** Goes on, unless the process has crashed meanwhile. */
-  resume(run: () => void): void;
-}
 
 /** What a world is made of. */
 export interface WorldOptions {
@@ -118,39 +99,8 @@ export class World {
   }
 
   /** Starts a process on the one database. */
-  start(name: string, { cache = false, key = KEY } = {}): SimulatedProcess {
-    const crash = Promise.withResolvers<void>();
-    const process = {
-      name,
-      clockErrorMs: 0,
-      isOver: false,
-      crashed: crash.promise,
-      crash: () => {
-        process.isOver = true;
-        this.note(`${name} crashes`);
-        this.facts.forgetProcess(name);
-        crash.resolve();
-      },
-      resume: (run: () => void) => {
-        if (!process.isOver) run();
-      },
-    } as SimulatedProcess;
-    const database = faultyDatabase(this, this.client, process);
-    const fetch = wireOf(this, process);
-    const clock = this.profile.hasDatabaseClock ? {} : { now: this.scheduler.now };
-    const pool = createPool({ database, encryptionKey: key, fetch, githubApiUrl: API_URL, cache, ...clock });
-    const settings = {
-      GITHUB_CLIENT_ID: "simulated",
-      GITHUB_CLIENT_SECRET: `client_${SECRET_MARK}`,
-      TOKEN_ENCRYPTION_KEY: key,
-      GITHUB_URL,
-      GITHUB_API_URL: API_URL,
-    };
-    const vault = openVault({ environment: environment(settings), database, ...clock });
-    const github = openGitHub(vault.settings, fetch);
-    const flow = new DonationFlow({ vault, github, redirectUri: "https://pool.simulated/callback" });
-    this.note(`${name} starts`);
-    return Object.assign(process, { pool, vault, github, flow });
+  start(name: string, options: StartOptions = {}): SimulatedProcess {
+    return startProcess(this, name, options);
   }
 
   /** What the running task is about. */
