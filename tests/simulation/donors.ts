@@ -60,9 +60,9 @@ export async function beDonor(world: World, service: Slot, fact: DonorFact, rand
     const action = random.next();
     if (action < 0.5) {
       const resource = random.pick(["core", "core", "search", "graphql"]);
-      for (let left = random.int(1, resource === "search" ? 10 : 300); left > 0; left--) {
-        world.model.useOwn(user, resource);
-      }
+      // Some use all there is.
+      const most = random.chance(0.3) ? world.model.limitOf(resource) : random.int(1, 300);
+      for (let left = most; left > 0; left--) world.model.useOwn(user, resource);
       world.count("donors use their own quota");
     } else if (fact.state === "none" || action < 0.6) await lend(world, service, fact, random.pick(RESERVES));
     else if (action < 0.68) await withdraw(world, service, fact);

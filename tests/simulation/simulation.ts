@@ -187,7 +187,7 @@ async function drawEvenly(world: World, slots: Slot[], random: Random): Promise<
 async function sabotage(world: World, service: Slot, random: Random): Promise<void> {
   const { facts, client, scheduler } = world;
   while (!world.isCalm) {
-    await world.pause(random.pick([30_000, 300_000, 1_200_000]));
+    await world.pause(random.pick([2_000, 20_000, 300_000]));
     if (world.isCalm) return;
     const action = random.next();
     if (action < 0.2 && facts.spoilt.size === 0) {
@@ -206,12 +206,12 @@ async function sabotage(world: World, service: Slot, random: Random): Promise<vo
       facts.latest = await readSnapshot(client);
       facts.spoilt.set(row.id, facts.latest.tokens.get(row.id)!);
       world.count("ciphertexts spoilt");
-    } else if (action < 0.5) {
+    } else if (action < 0.4) {
       const process = world.start("foreign", { key: OTHER_KEY });
       const outcome = await world.perform(process, WRONG_KEY, () => process.pool.getToken());
       if (outcome.kind === "done") world.fail(new Violation(6, "an error for a wrong key", "an answer"));
       world.count("wrong keys");
-    } else if (action < 0.6) {
+    } else if (action < 0.7) {
       world.count("outages");
       world.note("GitHub answers 401 to all");
       world.model.outageUntil = scheduler.now() + 600_000;
