@@ -210,6 +210,16 @@ export class GitHubModel {
     return window !== undefined && window.endsAt > this.#options.now() ? window : null;
   }
 
+  /** What is left of all limits, as `GET /rate_limit` tells it. */
+  limitsOf(user: ModelUser): Record<string, { limit: number; remaining: number; used: number; reset: number }> {
+    return Object.fromEntries([...new Set([...Object.keys(LIMITS), ...user.windows.keys()])].map((resource) => {
+      const window = this.windowOf(user, resource);
+      const limit = window?.limit ?? this.limitOf(resource);
+      const used = Math.min(limit, window === null ? 0 : window.ours + window.donors);
+      return [resource, { limit, remaining: limit - used, used, reset: this.printedReset(window, resource) }];
+    }));
+  }
+
   /** Calls per window. */
   limitOf(resource: string): number {
     return this.#limits[resource] ?? (LIMITS[resource] ?? OTHER_LIMIT).limit;

@@ -66,8 +66,8 @@ export const MUTATIONS: readonly Mutation[] = [
     what: "a suspect stays in the queue",
     edits: [
       store(
-        "[noteSuspicion, suspect, bar, brake, forgetSuspicions].map",
-        "[noteSuspicion, suspect, brake, forgetSuspicions].map",
+        "const statements = [noteSuspicion, suspect, bar, brake, forgetSuspicions];",
+        "const statements = [noteSuspicion, suspect, brake, forgetSuspicions];",
       ),
     ],
   },

@@ -36,8 +36,8 @@ export interface VirtualRuntime<C extends Context = Context> extends Disposable 
   current(): C | undefined;
 }
 
-/** The calls of WebCrypto that the code under test makes. */
-const CRYPTO_CALLS = ["encrypt", "decrypt", "digest", "importKey"] as const;
+/** All that WebCrypto does. */
+const CRYPTO_CALLS = Object.getOwnPropertyNames(SubtleCrypto.prototype).filter((name) => name !== "constructor");
 
 /** Takes the runtime over. */
 export function takeOver<C extends Context = Context>(
@@ -92,7 +92,7 @@ export function takeOver<C extends Context = Context>(
   patch(Math, "random", () => random.next());
   patch(crypto, "getRandomValues", getRandomValues);
   for (const name of CRYPTO_CALLS) {
-    const call = crypto.subtle[name].bind(crypto.subtle) as (...args: unknown[]) => Promise<unknown>;
+    const call: (...args: unknown[]) => Promise<unknown> = Reflect.get(crypto.subtle, name).bind(crypto.subtle);
     patch(crypto.subtle, name, (...args: unknown[]) => {
       const result = call(...args);
       return new Promise((resolve) => {

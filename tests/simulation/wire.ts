@@ -39,6 +39,7 @@ export function wireOf(world: World, process: SimulatedProcess): typeof fetch {
     }
     const secret = request.headers.get("authorization")!.replace(/^Bearer /, "");
     const isUnchanged = request.headers.has("if-none-match") && world.random.network.chance(0.7);
+    if (pathname === "/rate_limit") return await askForLimits(world, process, secret, request.signal);
     const resource = resourceOf(request.url);
     const operation = world.operation();
     world.departs(process, secret, resource);
@@ -49,6 +50,23 @@ export function wireOf(world: World, process: SimulatedProcess): typeof fetch {
     if (answer.kind === "ok") response.headers.set("etag", '"1"');
     return response;
   };
+}
+
+/** What is left of all limits; asking costs nothing. */
+async function askForLimits(
+  world: World,
+  process: SimulatedProcess,
+  token: string,
+  signal: AbortSignal,
+): Promise<Response> {
+  const operation = world.operation();
+  const answer = await ask(world, process, { token, resource: "core", isUnchanged: true, drawnAt: null }, signal);
+  world.noteAnswer(operation, token, answer);
+  if (answer.kind !== "not_modified") return toResponse(answer);
+  world.count("limits asked for");
+  const { headers } = toResponse(answer);
+  headers.set("x-oauth-scopes", "");
+  return Response.json({ resources: world.model.limitsOf(answer.user!) }, { headers });
 }
 
 /** Asks GitHub with a token of the pool. Rejects when there is no answer. */

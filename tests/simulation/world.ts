@@ -206,9 +206,15 @@ export class World {
 
   /** A call of a lease was answered. */
   answered(process: SimulatedProcess, operation: Operation | null, secret: string, answer: ModelAnswer): void {
+    const id = this.noteAnswer(operation, secret, answer);
+    if (answer.kind === "not_modified") this.facts.addGivable(process.name, keyOf(id, answer.resource), 1);
+  }
+
+  /** An operation was given an answer, which may be why it benches a donation. Returns which. */
+  noteAnswer(operation: Operation | null, secret: string, answer: ModelAnswer): number {
     const id = this.#ids.get(secret)!;
     operation?.answers.push({ id, kind: answer.kind, answer, at: this.scheduler.now() });
-    if (answer.kind === "not_modified") this.facts.addGivable(process.name, keyOf(id, answer.resource), 1);
+    return id;
   }
 
   /** A call has arrived at GitHub, which counted `cost` for it. */
