@@ -13,7 +13,6 @@ import { keyOf, mayServe, NOTHING, type Snapshot, type TokenRow } from "./snapsh
 export interface Operation {
   readonly what: string;
   readonly startedAt: number;
-  readonly startedStep: number;
   /** What GitHub answered that this operation is about, by donation. */
   readonly answers: { id: number; kind: AnswerKind; answer: ModelAnswer; at: number }[];
   /** What the database let it draw. */
@@ -36,7 +35,6 @@ export interface Claimed {
 /** One round trip to the database that was carried out. */
 export interface DatabaseEvent {
   now: number;
-  step: number;
   process: string;
   operation: Operation | null;
   before: Snapshot;
@@ -104,11 +102,6 @@ export class Facts {
     let keys = this.#givable.get(process);
     if (keys === undefined) this.#givable.set(process, keys = new Map());
     keys.set(key, (keys.get(key) ?? 0) + calls);
-  }
-
-  /** So many calls of a row were given back. */
-  takeGivable(process: string, key: string, calls: number): void {
-    this.addGivable(process, key, -calls);
   }
 
   /** A process has crashed: what it had leased is not given back. */

@@ -216,7 +216,7 @@ export class GitHubModel {
       const window = this.windowOf(user, resource);
       const limit = window?.limit ?? this.limitOf(resource);
       const used = Math.min(limit, window === null ? 0 : window.ours + window.donors);
-      return [resource, { limit, remaining: limit - used, used, reset: this.printedReset(window, resource) }];
+      return [resource, { limit, remaining: limit - used, used, reset: this.#printedReset(window, resource) }];
     }));
   }
 
@@ -226,7 +226,7 @@ export class GitHubModel {
   }
 
   /** What is printed of a window: the end of an open one, or of one that would start now. */
-  printedReset(window: ModelWindow | null, resource: string): number {
+  #printedReset(window: ModelWindow | null, resource: string): number {
     const { random, resetJitter, skewMs } = this.#options;
     const endsAt = window?.endsAt ?? this.#endOf(resource);
     const jitter = resetJitter > 0 && random.chance(resetJitter) ? (random.chance(0.5) ? 1 : -1) : 0;
@@ -329,7 +329,7 @@ export class GitHubModel {
   ): ModelAnswer {
     const limit = window?.limit ?? this.limitOf(resource);
     const remaining = window === null ? limit : Math.max(0, limit - window.ours - window.donors);
-    const reset = this.printedReset(window, resource);
+    const reset = this.#printedReset(window, resource);
     return { kind, status, resource, limit, remaining, reset, retryAfter: null, user };
   }
 }

@@ -215,7 +215,7 @@ export function remainingDoesNotRise(event: DatabaseEvent, facts: Facts): void {
           `${row.remaining} after a claim of ${calls}`,
         );
       }
-      if (rise > 0) facts.takeGivable(process, key, rise);
+      if (rise > 0) facts.addGivable(process, key, -rise);
     }
     for (const { calls, isLease } of drawn) if (isLease) facts.addGivable(process, key, calls);
   }

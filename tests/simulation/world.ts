@@ -117,7 +117,6 @@ export class World {
     const operation: Operation = {
       what,
       startedAt: this.scheduler.now(),
-      startedStep: this.step,
       answers: [],
       claims: [],
       attempts: 0,
@@ -182,7 +181,8 @@ export class World {
     }
     const { claims, refused, attempts } = draws;
     const now = scheduler.now();
-    const event = { now, step: ++this.step, process: process.name, operation, before, after, claims, refused };
+    const event = { now, process: process.name, operation, before, after, claims, refused };
+    this.step++;
     operation?.claims.push(...claims);
     if (operation !== null) operation.attempts += attempts;
     this.note(`${process.name} database: ${operation?.what ?? "?"} ${describe(claims, refused)}`);
