@@ -40,7 +40,7 @@ export interface Profile {
     /** Answers of GitHub that take up to a minute. */
     late: number;
   };
-  /** With a clock that is given the database answers at once, since that clock is not read again after a wait. */
+  /** Nothing with a clock that is given: the pool reads it when it asks, not again after a wait. */
   database: {
     busy: number;
     droppedBefore: number;
@@ -65,6 +65,7 @@ const SLOW_MS = [0, 1000, 20_000, 60_000, 300_000, 1_200_000];
 export function drawProfile(random: Random): Profile {
   const often = (most: number) => random.chance(0.6) ? random.next() * most : 0;
   const hasDatabaseClock = random.chance(0.5);
+  const ofServer = (probability: number) => hasDatabaseClock ? probability : 0;
   return {
     donors: random.int(2, 8),
     processes: random.int(1, 4),
@@ -86,8 +87,8 @@ export function drawProfile(random: Random): Profile {
     network: { lostBefore: often(0.05), lostAfter: often(0.1), late: often(0.1) },
     database: {
       busy: hasDatabaseClock ? often(0.1) : 0,
-      droppedBefore: often(0.03),
-      droppedAfter: often(0.03),
+      droppedBefore: ofServer(often(0.03)),
+      droppedAfter: ofServer(often(0.03)),
       silent: hasDatabaseClock ? often(0.01) : 0,
       slow: hasDatabaseClock ? often(0.05) : 0,
     },
