@@ -128,7 +128,11 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     invariant: 6,
     what: "a wrong key is not told from a right one",
-    edits: [{ file: "lib/vault.ts", from: "if (canaries.length === 0) return;", to: "return;" }],
+    edits: [{
+      file: "lib/vault.ts",
+      from: "if (canaries.length === 0 || await isRightKey(keyring, canaries)) return;",
+      to: "return;",
+    }],
   },
   {
     invariant: 7,
