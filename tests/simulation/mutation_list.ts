@@ -34,7 +34,10 @@ export const MUTATIONS: readonly Mutation[] = [
         "braked INTEGER NOT NULL DEFAULT 0 ",
         "braked INTEGER NOT NULL DEFAULT 0, UNIQUE (github_user_id, donated_at) ",
       ),
-      store("ON CONFLICT (github_user_id) DO UPDATE", "ON CONFLICT (github_user_id, donated_at) DO UPDATE"),
+      store(
+        ":reserve, ${now})\n      ON CONFLICT (github_user_id) DO UPDATE",
+        ":reserve, ${now})\n      ON CONFLICT (github_user_id, donated_at) DO UPDATE",
+      ),
     ],
   },
   {
@@ -130,8 +133,8 @@ export const MUTATIONS: readonly Mutation[] = [
     what: "a wrong key is not told from a right one",
     edits: [{
       file: "lib/vault.ts",
-      from: "if (canaries.length === 0 || await isRightKey(keyring, canaries)) return;",
-      to: "return;",
+      from: "return canaries.length === 0 || opened.includes(CANARY_TEXT);",
+      to: "return opened.length >= 0;",
     }],
   },
   {
@@ -222,11 +225,11 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     invariant: 12,
-    what: "a token is stored as it is",
+    what: "a token is stored as a login, as it is",
     edits: [{
       file: "lib/vault.ts",
-      from: 'token: await keyring.seal(token, { column: "token", githubUserId }),',
-      to: "token,",
+      from: "githubUsername: donation.github_username ?? null,",
+      to: "githubUsername: donation.token,",
     }],
   },
 ];
