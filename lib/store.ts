@@ -590,7 +590,9 @@ function statementsFor(now: string) {
         min(iif(ready_at > ${now} AND ready_at < ${NEVER}, ready_at, NULL)))
       FROM (SELECT coalesce(floor, ${floorOf("reserve", ":assumed")}) AS floor,
           coalesce(iif(window_ends <= ${now}, cap, remaining), :assumed) AS remaining,
-          coalesce(ready_at, iif(suspect_at IS NULL AND NOT ${isPaused("t.id")}, t.held_until, ${NEVER})) AS ready_at
+          coalesce(ready_at, iif(suspect_at IS NULL AND NOT ${isPaused("t.id")} AND :assumed > ${
+      floorOf("reserve", ":assumed")
+    }, t.held_until, ${NEVER})) AS ready_at
         FROM token_pool_tokens t LEFT JOIN token_pool_limits l ON l.token_id = t.id AND l.resource = :resource)`,
 
     stats: `SELECT json_object(

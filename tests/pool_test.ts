@@ -169,6 +169,18 @@ scenario(
   },
 );
 
+scenario(
+  "no time is promised for a resource of which a donor keeps all, though a bench of theirs will end",
+  async ({ pool }) => {
+    const [id] = await donate(pool, 1, { reserve: 0.95 });
+    await pool.syncTokenHealth(id!, response(403, { "retry-after": "60" }, { message: "secondary rate limit" }));
+    const never = { resource: "code_search", usable: 0, tokens: 1, next_available_at: null };
+    assert.deepEqual(await pool.availability("code_search"), never, "before its first use");
+    assert.equal(await pool.getToken({ resource: "code_search" }), null);
+    assert.deepEqual(await pool.availability("code_search"), never, "and after");
+  },
+);
+
 scenario("resources are apart, and each has its limit until GitHub says otherwise", async ({ pool }) => {
   await donate(pool, 2, { reserve: 0 });
   for (const [resource, limit] of Object.entries({ core: 5000, graphql: 5000, search: 30, code_search: 9, sbom: 60 })) {
