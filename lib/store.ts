@@ -364,9 +364,9 @@ function statementsFor(now: string) {
     registerResource: `INSERT OR IGNORE INTO token_pool_resources (resource, cap) VALUES (:resource, :assumed)`,
     seedResource:
       `INSERT OR IGNORE INTO token_pool_limits (token_id, resource, cap, remaining, floor, held_until, ready_at, turn)
-      SELECT id, :resource, :assumed, :assumed, floor, held_until,
-        iif(barred OR :assumed <= floor, ${NEVER}, iif(held_until > ${now}, held_until, 0)), id
-      FROM (SELECT *, ${floorOf("reserve", ":assumed")} AS floor, ${IS_BARRED} AS barred FROM token_pool_tokens)`,
+      SELECT id, :resource, :assumed, :assumed, floor, held, iif(barred OR :assumed <= floor, ${NEVER}, held), id
+      FROM (SELECT id, iif(held_until > ${now}, held_until, 0) AS held, ${floorOf("reserve", ":assumed")} AS floor,
+        ${IS_BARRED} AS barred FROM token_pool_tokens)`,
 
     merge: `INSERT INTO token_pool_limits
         (token_id, resource, cap, remaining, floor, reset_at, window_ends, held_until, ready_at)
@@ -375,7 +375,7 @@ function statementsFor(now: string) {
           max(held_until, iif(remaining > floor, min(ready_at, ${now}), (reset_at + 1) * 1000)))
       FROM (SELECT t.id, ${floorOf("t.reserve", ":limit")} AS floor,
           t.suspect_at IS NOT NULL OR ${isPaused("t.id")} AS barred,
-          max(t.held_until, coalesce(l.held_until, 0)) AS held_until, coalesce(l.ready_at, ${now}) AS ready_at,
+          coalesce(l.held_until, t.held_until) AS held_until, coalesce(l.ready_at, ${now}) AS ready_at,
           CAST(max(:reset, coalesce(l.reset_at, 0)) AS INTEGER) AS reset_at,
           CASE
             WHEN l.token_id IS NULL OR l.window_ends <= ${now} THEN :remaining

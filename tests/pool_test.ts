@@ -309,6 +309,17 @@ scenario(
   },
 );
 
+scenario(
+  "a resource that was never used starts in the order of donation, whoever was benched before and reports first",
+  async ({ pool, clock }) => {
+    const [a, b] = await donate(pool, 2);
+    await pool.syncTokenHealth(a!, response(403, { "retry-after": "60" }, { message: "secondary rate limit" }));
+    clock.advance(HOUR_MS);
+    await pool.reportUsage(a!, report(30, 29, clock.seconds + 60, "search"));
+    assert.deepEqual(await draw(pool, 2, "search"), [a, b]);
+  },
+);
+
 scenario("donating again clears suspicion; limits and a bench stay", async ({ pool, clock }) => {
   const [a] = await donate(pool, 1);
   await pool.reportUsage(a!, report(5000, 3000, clock.seconds + 1800));
