@@ -309,15 +309,12 @@ function keyOf(resource: string, id: number | undefined): string {
   return id === undefined ? resource : `${resource} ${id}`;
 }
 
-/** Of two reports of one token the one that says less remains, or the newer window. */
+/** Of two reports of one token the one that says less remains (the larger limit of equals), or the newer window. */
 function merge(one: CompleteReport, other: CompleteReport): CompleteReport {
   const newer = other.resetAt - one.resetAt;
   if (Math.abs(newer) > SAME_WINDOW_SECONDS) return newer > 0 ? other : one;
-  return {
-    ...other,
-    remaining: Math.min(one.remaining, other.remaining),
-    resetAt: Math.max(one.resetAt, other.resetAt),
-  };
+  const lessBy = one.remaining - other.remaining || other.limit - one.limit;
+  return { ...(lessBy > 0 ? other : one), resetAt: Math.max(one.resetAt, other.resetAt) };
 }
 
 function narrower(known: KnownWindow | null, { limit, remaining, resetAt }: CompleteReport): KnownWindow {

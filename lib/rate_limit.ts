@@ -8,7 +8,7 @@
  *
  * | the report's reset is | then |
  * |---|---|
- * | within 5 s of the known one | same window: the smaller remaining, the later reset |
+ * | within 5 s of the known one | same window: the smaller remaining with the limit that it is of, the later reset |
  * | later | a newer window: it replaces |
  * | earlier | an older window: the report is dropped |
  *

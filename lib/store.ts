@@ -368,15 +368,18 @@ function statementsFor(now: string) {
       FROM (SELECT id, iif(held_until > ${now}, held_until, 0) AS held, ${floorOf("reserve", ":assumed")} AS floor,
         ${IS_BARRED} AS barred FROM token_pool_tokens)`,
 
+    // Of two limits within a window the one counts that the smaller remaining is of, or the order of reports would decide.
     merge: `INSERT INTO token_pool_limits
         (token_id, resource, cap, remaining, floor, reset_at, window_ends, held_until, ready_at)
-      SELECT id, :resource, :limit, remaining, floor, reset_at, (reset_at + 1) * 1000, held_until,
-        iif(barred OR :limit <= floor, ${NEVER},
+      SELECT id, :resource, cap, remaining, floor, reset_at, (reset_at + 1) * 1000, held_until,
+        iif(barred OR cap <= floor, ${NEVER},
           max(held_until, iif(remaining > floor, min(ready_at, ${now}), (reset_at + 1) * 1000)))
-      FROM (SELECT t.id, ${floorOf("t.reserve", ":limit")} AS floor,
+      FROM (SELECT *, ${floorOf("reserve", "cap")} AS floor FROM (SELECT t.id, t.reserve,
           t.suspect_at IS NOT NULL OR ${isPaused("t.id")} AS barred,
           coalesce(l.held_until, t.held_until) AS held_until, coalesce(l.ready_at, ${now}) AS ready_at,
           CAST(max(:reset, coalesce(l.reset_at, 0)) AS INTEGER) AS reset_at,
+          iif(l.real AND l.window_ends > ${now} AND :reset - l.reset_at <= 5
+            AND (l.remaining + :free, -l.cap) < (:remaining, -:limit), l.cap, CAST(:limit AS INTEGER)) AS cap,
           CASE
             WHEN l.token_id IS NULL OR l.window_ends <= ${now} THEN :remaining
             WHEN NOT l.real THEN max(0, min(:remaining, :limit - (l.cap - l.remaining) + :free))
@@ -388,7 +391,7 @@ function statementsFor(now: string) {
           WHERE token_id = :id AND resource = :resource
         ) l ON true
         WHERE t.id = :id AND (:reset + 1) * 1000 > ${now}
-          AND (l.reset_at IS NULL OR iif(l.real, :reset - l.reset_at >= -5, :reset - l.reset_at > 5)))
+          AND (l.reset_at IS NULL OR iif(l.real, :reset - l.reset_at >= -5, :reset - l.reset_at > 5))))
       WHERE true
       ON CONFLICT (token_id, resource) DO UPDATE SET cap = excluded.cap, remaining = excluded.remaining,
         floor = excluded.floor, reset_at = excluded.reset_at, window_ends = excluded.window_ends,

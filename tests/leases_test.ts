@@ -277,6 +277,19 @@ Deno.test("many reports of one token are one: the least of a window, the newest 
   assert.equal((await world.row(id)).remaining, 4500);
 });
 
+Deno.test("of two limits within a window the one counts that the smaller remaining is of, in either order", async () => {
+  for (const order of [[0, 1], [1, 0]]) {
+    await using world = await leaseWorld({ donors: 1 });
+    const tickets = await takeAll(world.leases, 2);
+    const reports = [report(world, 4000), report(world, 12_000, { limit: 15_000 })];
+    for (const [n, at] of order.entries()) world.leases.answered(tickets[n]!, reports[at!]!, SUCCESS);
+    await world.leases.close();
+    const { store } = await world.vault.unlock();
+    const { limit, remaining } = (await store.list())[0]!;
+    assert.deepEqual({ limit, remaining }, { limit: 5000, remaining: 4000 }, `${order}`);
+  }
+});
+
 Deno.test("what is not used goes back when the process ends", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const [id] = world.ids as [number];

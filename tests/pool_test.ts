@@ -240,6 +240,31 @@ scenario("reports merge alike in any order, repeated or late (7, 10)", async ({ 
 });
 
 scenario(
+  "of two limits within a window the one counts that the smaller remaining is of, in any order (10)",
+  async ({ pool, clock, rows }) => {
+    const reset = clock.seconds + 1800;
+    const sets = [
+      { reports: [report(5000, 4000, reset), report(15_000, 12_000, reset)], end: { cap: 5000, remaining: 4000 } },
+      { reports: [report(5000, 4000, reset), report(100, 90, reset + 1)], end: { cap: 100, remaining: 90 } },
+      // The larger limit has the larger reserve.
+      { reports: [report(5000, 4000, reset), report(15_000, 4000, reset)], end: { cap: 15_000, remaining: 4000 } },
+    ];
+    const ids = await donate(pool, 6);
+    for (const { reports, end } of sets) {
+      for (const order of permutations(reports)) {
+        const id = ids.pop()!;
+        for (const info of [...order, order[0]!]) await pool.reportUsage(id, info);
+        const [row] = await rows(`SELECT cap, remaining FROM token_pool_limits WHERE token_id = ${id}`);
+        assert.deepEqual({ ...row }, end);
+      }
+    }
+    await pool.reportUsage(1, report(60, 59, reset + 3600));
+    const [row] = await rows("SELECT cap, remaining FROM token_pool_limits WHERE token_id = 1");
+    assert.deepEqual({ ...row }, { cap: 60, remaining: 59 }, "a newer window has its own");
+  },
+);
+
+scenario(
   "a newer window replaces, an older one is dropped, one that is past counts for nothing",
   async ({ pool, clock }) => {
     const [id] = await donate(pool, 1, { reserve: 0 });
