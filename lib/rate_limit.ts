@@ -137,7 +137,8 @@ function readerOf(headers: unknown): (name: string) => string | null {
   return (name) => {
     try {
       const known = headers instanceof Headers ? headers : new Headers(headers as HeadersInit);
-      return known.get(name);
+      const text: unknown = known.get(name);
+      return typeof text === "string" ? text : null;
     } catch {
       return null;
     }

@@ -204,6 +204,12 @@ Deno.test("parseRateLimitHeaders() does not throw when what looks like Headers d
     }
   }
   assert.deepEqual(parseAnything(new BrokenHeaders()), NOTHING);
+  class OddHeaders extends Headers {
+    override get(): string | null {
+      return { toString: () => assert.fail("this is no text") } as unknown as string;
+    }
+  }
+  assert.deepEqual(parseAnything(new OddHeaders()), NOTHING, "what it answers is no text");
   assert.deepEqual(parseAnything(Object.create(Headers.prototype)), NOTHING, "it has the prototype but no list");
 });
 
