@@ -396,7 +396,7 @@ Deno.test("GET /callback deletes the transaction's cookie however it ends", asyn
       bend: (_, { searchParams }) => searchParams.set("code", "0123456789abcdef0123"),
     },
     misconfigured: {
-      status: 500,
+      status: 503,
       says: /not set up right.*Nothing was stored/,
       bend: ({ variables }) => variables["GITHUB_CLIENT_SECRET"] = "another",
     },
@@ -761,7 +761,7 @@ Deno.test("every error page has a status of an error, a cause, what to do, and s
     expired: 400,
     mismatch: 400,
     code_refused: 400,
-    misconfigured: 500,
+    misconfigured: 503,
     has_scopes: 403,
     github_away: 502,
     rate_limited: 429,

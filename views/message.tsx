@@ -54,7 +54,7 @@ export const MESSAGES = {
     link: AGAIN,
   },
   misconfigured: {
-    status: 500,
+    status: 503,
     title: "The pool’s app is not set up right",
     text: "GitHub refused the app itself, not you. Nothing was stored.",
     remedy: "Please tell the operator the reference below.",
