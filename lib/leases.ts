@@ -327,6 +327,7 @@ function narrower(known: KnownWindow | null, { limit, remaining, resetAt }: Comp
 
 /** What the database will know after a merge; the smaller count, because the lease is charged there already. */
 function afterMerge(known: KnownWindow, { resource, limit, remaining, resetAt }: CompleteReport): KnownWindow {
+  if (known.resetAt !== null && resetAt < known.resetAt - SAME_WINDOW_SECONDS) return known; // it is dropped there
   const isSameLimit = (known.limit ?? assumedWindow(resource).calls) === limit;
   const isSameWindow = known.resetAt === null || resetAt <= known.resetAt + SAME_WINDOW_SECONDS;
   return {

@@ -290,6 +290,20 @@ Deno.test("of two limits within a window the one counts that the smaller remaini
   }
 });
 
+Deno.test("a late report of an older window does not make a report of this one look old", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const { store } = await world.vault.unlock();
+  const later = { resetAt: world.clock.seconds + 7200 };
+  await store.merge(id, report(world, 5000, later)); // GitHub's next window, as another process has heard
+  await leaseOf(world, 3);
+  const tickets = [world.leases.takeAtHand("core")!, world.leases.takeAtHand("core")!];
+  world.leases.answered(tickets[0]!, report(world, 9), SUCCESS);
+  world.leases.answered(tickets[1]!, report(world, 3000, later), SUCCESS);
+  await world.leases.close();
+  assert.ok((await world.row(id)).remaining <= 3000);
+});
+
 Deno.test("what is not used goes back when the process ends", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const [id] = world.ids as [number];
