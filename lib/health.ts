@@ -31,6 +31,7 @@ import {
   type CompleteReport,
   completeReport,
   DEFAULT_RESOURCE,
+  isResource,
   parseRateLimitHeaders,
   pathOf,
   type RateLimitInfo,
@@ -204,7 +205,8 @@ function isAnonymous(info: RateLimitInfo, headers: Headers, resource: string, { 
 }
 
 function isGraphql(headers: Headers, url: string | null): boolean {
-  return (headers.get("x-ratelimit-resource") ?? resourceOf(url)) === "graphql";
+  const named = headers.get("x-ratelimit-resource");
+  return (named !== null && isResource(named) ? named : resourceOf(url)) === "graphql";
 }
 
 /** Of the endpoints that are asked by the app, not by a token of the pool. */

@@ -82,6 +82,11 @@ export function assumedWindow(resource: string): { calls: number; windowMs: numb
 
 const RESOURCE_PATTERN = /^[a-z0-9_]{1,64}$/;
 
+/** Whether GitHub could have a bucket of that name. */
+export function isResource(name: string): boolean {
+  return RESOURCE_PATTERN.test(name);
+}
+
 /**
  * Checks the name of a resource that a caller asks for.
  *
@@ -92,7 +97,7 @@ export function assertResource(resource: unknown): asserts resource is string {
   if (typeof resource !== "string") {
     throw new TypeError(`Cannot use a resource of type ${typeof resource}: give a name such as "core"`);
   }
-  if (!RESOURCE_PATTERN.test(resource)) {
+  if (!isResource(resource)) {
     throw new RangeError(
       'Cannot use this resource: a name is 1 to 64 of a-z, 0-9 and "_", such as "core" or "code_search"',
     );
@@ -127,7 +132,7 @@ export function parseRateLimitHeaders(headers: Headers): RateLimitInfo {
     remaining: wholeNumber(read("x-ratelimit-remaining")),
     used: wholeNumber(read("x-ratelimit-used")),
     reset_at: resetAt !== null && resetAt < RESET_CEILING_SECONDS ? resetAt : null,
-    resource: resource !== null && RESOURCE_PATTERN.test(resource) ? resource : null,
+    resource: resource !== null && isResource(resource) ? resource : null,
     retry_after: wholeNumber(read("retry-after")),
   };
 }
@@ -159,7 +164,7 @@ export function completeReport(info: RateLimitInfo, fallbackResource: string): C
   const resource = info.resource ?? fallbackResource;
   const { limit, remaining, reset_at: resetAt } = info;
   if (!isCount(limit) || limit < 1 || !isCount(remaining) || !isCount(resetAt)) return null;
-  if (resetAt >= RESET_CEILING_SECONDS || !RESOURCE_PATTERN.test(resource)) return null;
+  if (resetAt >= RESET_CEILING_SECONDS || !isResource(resource)) return null;
   return { resource, limit, remaining: Math.min(remaining, limit), resetAt };
 }
 

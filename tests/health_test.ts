@@ -957,6 +957,10 @@ Deno.test("needsBody() asks for a body only where words decide", () => {
   assert.equal(needsBody(200, none, GRAPHQL), true);
   assert.equal(needsBody(200, new Headers(graphql), null), true);
   assert.equal(needsBody(404, new Headers(graphql), GRAPHQL), false);
+  for (const resource of ["", "Graph QL"]) {
+    const headers = new Headers({ "x-ratelimit-resource": resource });
+    assert.equal(needsBody(200, headers, GRAPHQL), true, "what names no bucket leaves the address to tell");
+  }
 });
 
 Deno.test("tokenExpiry() reads the forms that GitHub has sent", () => {
