@@ -5,13 +5,15 @@
  * - A lease is as large as the process is busy: it should last a second. It ends after ten, and what is left goes back.
  * - Every response trims it: what GitHub says remains, less the donor's reserve and our own calls in flight, is the most
  *   that it can still give.
- * - Reports wait for the next lease and travel with it, in one transaction.
+ * - Reports wait for the next lease and travel with it, in one transaction. Of a token that is nearly used up they do not
+ *   wait: what its donor has drawn meanwhile is not to be lent by another process.
  *
  * A process that dies loses nothing but its unused calls, and those only until the window ends.
  *
  * @module
  */
 
+import { PoolError } from "./errors.ts";
 import {
   assumedWindow,
   bringsNews,
@@ -29,6 +31,9 @@ const LEASE_MS = 10_000;
 /** The time that a lease is meant to last. */
 const RATE_WINDOW_MS = 1_000;
 
+/** Of a token that is nearly used up it must not last longer: its donor may draw meanwhile what is held here. */
+const SHORT_LEASE_MS = RATE_WINDOW_MS;
+
 const MOST_CALLS = 50;
 
 /** Of resources whose windows are a minute, a lease may take only little. */
@@ -39,6 +44,9 @@ const CLAIMS_AT_MOST = 20;
 
 /** So many reports at most travel with one lease. */
 const REPORTS_AT_MOST = 50;
+
+/** A token with no more than so many calls to give is nearly used up. */
+const FEW_CALLS = 50;
 
 interface Holding extends Lease {
   secret: string;
@@ -70,6 +78,8 @@ export class Leases {
   readonly #refills = new Map<string, Promise<boolean>>();
   #reports = new Map<string, Exchange["reports"][number]>();
   #unused: Exchange["unused"] = [];
+  /** Whether a report is of a token that is nearly used up. */
+  #isUrgent = false;
   readonly #inFlight = new Map<string, { calls: number }>();
   /** When calls were wanted lately, by what they wanted; the size of the next lease follows from it. */
   readonly #starts = new Map<string, number[]>();
@@ -145,6 +155,17 @@ export class Leases {
     if (!forgive && isMine && !bringsNews(report, holding.known)) return;
     this.#note(holding.id, report, forgive);
     if (isMine) holding.known = afterMerge(holding.known, report);
+    if (isMine && report.remaining - holding.floor <= FEW_CALLS) this.#isUrgent = true;
+  }
+
+  /** Tells the database at once what cannot wait for the next lease. If it is away, that waits all the same. */
+  async hurry(): Promise<void> {
+    if (!this.#isUrgent) return;
+    try {
+      await this.#exchange(null);
+    } catch (error) {
+      if (!(error instanceof PoolError)) throw error;
+    }
   }
 
   /** A call was not answered at all: GitHub may have counted it. */
@@ -174,8 +195,7 @@ export class Leases {
       this.#holdings.delete(resource);
     }
     if (this.#reports.size === 0 && this.#unused.length === 0) return;
-    const { store } = await this.#vault.unlock();
-    await store.exchange({ ...this.#luggage(Infinity), wanted: null });
+    await this.#exchange(null, Infinity);
   }
 
   #refill(resource: string, id: number | undefined): Promise<boolean> {
@@ -188,21 +208,16 @@ export class Leases {
   }
 
   async #claim(resource: string, id: number | undefined): Promise<boolean> {
-    const { store, config } = await this.#vault.unlock();
+    const { config } = await this.#vault.unlock();
     if (config.TOKEN_POOL_DISABLED) return false;
     const seen = new Set<number>();
     while (seen.size < CLAIMS_AT_MOST) {
       this.#sweep(resource);
-      const luggage = this.#luggage(REPORTS_AT_MOST);
-      const wanted = { resource, most: this.#size(resource, id), ...(id === undefined ? {} : { id }) };
-      let lease: Lease | null;
-      try {
-        lease = await store.exchange({ ...luggage, wanted });
-      } catch (error) {
-        // What was unused may have been given back already; to do so twice would give away the donor's own.
-        for (const { id, report, forgive } of luggage.reports) this.#note(id, report, forgive);
-        throw error;
-      }
+      const lease = await this.#exchange({
+        resource,
+        most: this.#size(resource, id),
+        ...(id === undefined ? {} : { id }),
+      });
       if (lease === null || seen.has(lease.id)) return false;
       seen.add(lease.id);
       const secret = await this.#vault.openText(lease.token, "token", lease.githubUserId);
@@ -215,8 +230,21 @@ export class Leases {
     return false;
   }
 
+  /** One round trip, with what has gathered meanwhile. */
+  async #exchange(wanted: Exchange["wanted"], reportsAtMost = REPORTS_AT_MOST): Promise<Lease | null> {
+    const { store } = await this.#vault.unlock();
+    const luggage = this.#luggage(reportsAtMost);
+    try {
+      return await store.exchange({ ...luggage, wanted });
+    } catch (error) {
+      // What was unused may have been given back already; to do so twice would give away the donor's own.
+      for (const { id, report, forgive } of luggage.reports) this.#note(id, report, forgive);
+      throw error;
+    }
+  }
+
   #hold(lease: Lease, secret: string): void {
-    const { id, limit, remaining, resetAt, granted, resource } = lease;
+    const { id, limit, remaining, floor, resetAt, granted, resource } = lease;
     const key = keyOf(resource, id);
     const inFlight = this.#inFlight.get(key) ?? { calls: 0 };
     this.#inFlight.set(key, inFlight);
@@ -225,7 +253,7 @@ export class Leases {
       secret,
       left: granted,
       inFlight,
-      endsAt: this.#vault.now() + LEASE_MS,
+      endsAt: this.#vault.now() + (remaining - floor <= FEW_CALLS ? SHORT_LEASE_MS : LEASE_MS),
       said: null,
       known: { limit, remaining, resetAt },
     };
@@ -279,6 +307,7 @@ export class Leases {
   #luggage(most: number): Pick<Exchange, "reports" | "unused"> {
     const reports = [...this.#reports.entries()].slice(0, most);
     for (const [key] of reports) this.#reports.delete(key);
+    this.#isUrgent = false;
     const unused = this.#unused;
     this.#unused = [];
     return { reports: reports.map(([, report]) => report), unused };

@@ -278,6 +278,7 @@ export function createPoolFetch(
         break;
       case "usage":
         leases.answered(ticket, verdict.report, verdict);
+        await leases.hurry();
         await consumer.noteExpiry(ticket.id, response);
         break;
       default:

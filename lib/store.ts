@@ -314,7 +314,9 @@ function statementsFor(now: string) {
     RETURNING (SELECT json_array(id, github_user_id, github_username, token, strikes, cap, remaining, reset_at,
       window_ends, granted, floor) FROM token_pool_tokens WHERE id = token_id)`;
   // A lease takes up to as many calls as are wanted, so it never has to pass by tokens that have fewer.
-  const upTo = `min(:most, ${full} - floor)`;
+  // Of an hour's last calls it takes only a part: what many processes hold, a donor may use meanwhile. Windows of a
+  // minute, and resources that hardly anybody uses, are too small to be divided.
+  const upTo = `min(:most, iif(cap < 1000, ${full} - floor, max(1, (${full} - floor) / 16)))`;
   // A wait that doubles with each strike; while the user is benched already, a refusal is no new strike.
   const backoff = `coalesce(:seconds, min(:most, :base * (1 << min(20, max(0, strikes - 1))))) * 1000`;
 

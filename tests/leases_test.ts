@@ -143,16 +143,14 @@ Deno.test("what is given back while its user is benched serves when the bench en
   await using world = await leaseWorld({ donors: 1 });
   const { vault, ids: [id] } = world;
   const store = await vault.store();
-  const wanted = { resource: "core", most: 5000 };
-  const lease = await store.exchange({ reports: [], unused: [], wanted });
-  assert.equal(lease?.granted, 5000);
+  const wanted = { resource: "core", most: 1 };
+  const { windowEnds } = (await store.claim("core", 5000))!;
   await store.holdUser(id!, { seconds: 60, baseSeconds: 60, mostSeconds: 60 });
-  const { windowEnds } = lease!;
   const unused = [{ id: id!, resource: "core", calls: 7, windowEnds, resetAt: null, ceiling: null }];
   world.clock.advance(59_999);
   assert.equal(await store.exchange({ reports: [], unused, wanted }), null, "the bench holds");
   world.clock.advance(1);
-  assert.equal((await store.exchange({ reports: [], unused: [], wanted }))?.granted, 7);
+  assert.equal((await store.exchange({ reports: [], unused: [], wanted }))?.remaining, 6);
 });
 
 Deno.test("a lease ends after ten seconds, and what is left goes back", async () => {
@@ -234,6 +232,37 @@ Deno.test("reports travel with the next lease, in one transaction, and only if t
   assert.equal(world.trips.flat().length, 1, "nothing but the lease");
   await world.leases.close();
   assert.equal(world.trips.length, 1, "and nothing to say at the end");
+});
+
+Deno.test("of a token that is nearly used up the report does not wait, nor is a call held for more than a second", async () => {
+  await using world = await leaseWorld({ donors: 1, reserve: 0.25 });
+  const [id] = world.ids as [number];
+  const [first] = await takeAll(world.leases, 1);
+  world.leases.answered(first!, report(world, 1310), SUCCESS);
+  await world.leases.hurry();
+  assert.equal((await world.row(id)).remaining, 4999, "there is more than a lease left, so it can wait");
+  world.clock.advance(1000);
+  const [second] = await takeAll(world.leases, 1);
+  const resetAt = world.clock.seconds + 3599;
+  world.leases.answered(second!, report(world, 1300, { resetAt }), SUCCESS);
+  await world.leases.hurry();
+  assert.equal((await world.row(id)).remaining, 1300);
+  world.clock.advance(1000);
+  const [third] = await takeAll(world.leases, 1);
+  world.leases.answered(third!, report(world, 1290, { resetAt }), SUCCESS);
+  world.isDatabaseDown = true;
+  await world.leases.hurry(); // which is no reason to fail a call that was answered
+  world.isDatabaseDown = false;
+  assert.equal((await world.row(id)).remaining, 1299);
+  await world.leases.close();
+  assert.equal((await world.row(id)).remaining, 1290, "and is not forgotten");
+
+  const process = world.another();
+  await takeAll(process, 7); // a 16th of what is left is 2 from 40 to 34
+  assert.deepEqual(await world.row(id), { remaining: 1282, calls: 11 }, "one is held");
+  world.clock.advance(1000);
+  world.trips.length = 0;
+  assert.equal(process.takeAtHand("core"), null);
 });
 
 Deno.test("what the reports that have travelled imply already is not said again", async () => {

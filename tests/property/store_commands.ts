@@ -140,7 +140,7 @@ const ofDonor = fc.oneof(
   user.map((user) =>
     command(`draw all, then pause and resume ${user}`, async (model, { processes: [store] }) => {
       for (let n = 0; n < model.donations.size; n++) {
-        assertClaim(model, "core", await store.claim("core", 1), model.heads("core", 1), 1);
+        assertClaim(model, "core", await store.claim("core", 1), model.heads("core", 1), () => 1);
       }
       await store.pause(user);
       model.pause(user);
@@ -164,7 +164,7 @@ const claim = fc.record({ resource, cost, process }).map(({ resource, cost: call
   return command(`claim ${resource} ${cost}`, async (model, { processes }) => {
     model.firstUse(resource);
     const claim = await processes[process].claim(resource, cost);
-    assertClaim(model, resource, claim, model.heads(resource, cost), cost);
+    assertClaim(model, resource, claim, model.heads(resource, cost), () => cost);
   });
 });
 
@@ -208,7 +208,7 @@ const exchange = fc.record({
       : one !== undefined && model.usable(one, one.buckets.get(resource)!) > 0
       ? [one]
       : [];
-    assertClaim(model, resource, lease, heads, most);
+    assertClaim(model, resource, lease, heads, (donation) => model.leased(donation, resource, most));
     if (lease !== null) {
       assert.equal(lease.resource, resource);
       const { id, granted: calls, windowEnds, resetAt: reset } = lease;

@@ -102,7 +102,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     invariant: 4,
     what: "a lease takes what is the donor's",
-    edits: [store("const upTo = `min(:most, ${full} - floor)`", "const upTo = `min(:most, ${full})`")],
+    edits: [store("iif(cap < 1000, ${full} - floor,", "iif(cap < 1000, ${full},")],
   },
   {
     invariant: 5,
@@ -202,7 +202,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     invariant: 11,
     what: "a lease takes what is the donor's",
-    edits: [store("const upTo = `min(:most, ${full} - floor)`", "const upTo = `min(:most, ${full})`")],
+    edits: [store("iif(cap < 1000, ${full} - floor,", "iif(cap < 1000, ${full},")],
   },
   {
     invariant: 11,
