@@ -426,8 +426,9 @@ function statementsFor(now: string) {
         >= ${INCIDENT_TOKENS}`,
     forgetSuspicions: `DELETE FROM token_pool_suspicions WHERE at < ${now} - 3600000`,
     // Taking a suspect puts off the next question, so that two processes do not ask twice and a crash loses nothing.
+    // During an incident all are out, so how soon it is noticed to be over counts for more than how often is asked.
     takeSuspects: `UPDATE token_pool_tokens SET checks = checks + 1,
-        check_at = ${now} + CASE checks WHEN 0 THEN 60000 WHEN 1 THEN 300000 ELSE 900000 END
+        check_at = ${now} + CASE WHEN braked = 1 OR checks = 0 THEN 60000 WHEN checks = 1 THEN 300000 ELSE 900000 END
       WHERE ${due} RETURNING json_array(id, github_user_id, token)`,
     acquit: `UPDATE token_pool_tokens SET suspect_at = NULL, check_at = NULL, not_found_at = NULL, braked = 0
       WHERE id = :id AND token = :token`,

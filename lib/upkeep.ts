@@ -6,7 +6,7 @@
  * |---|---|---|
  * | a suspect | does not know the token | the donation is deleted; during an incident only when it says so twice |
  * | | knows it | back into rotation |
- * | | anything else | asked again after 1, 5, then 15 minutes |
+ * | | anything else | asked again after 1, 5, then 15 minutes; during an incident every minute |
  * | a token that expires within the hour | gives a new one | it takes the old one's place |
  * | | the refresh token is no good | the donation is deleted |
  * | a revocation that failed | done, or already gone | forgotten |

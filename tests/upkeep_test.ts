@@ -122,6 +122,24 @@ Deno.test("runUpkeep() asks again after 1, 5 and 15 minutes while GitHub's answe
   assert.deepEqual(await upkeep(service), report({ waiting: 1 }));
 });
 
+Deno.test("runUpkeep() asks every minute during an incident, so that the pool is back soon after GitHub is", async () => {
+  await using service = await temporaryService();
+  await lend(service, 5);
+  await storm(service, 5);
+  const { github, clock } = service;
+  github.down = { answer: 401, only: CHECK };
+  assert.deepEqual(await upkeep(service), report({ waiting: 5 }));
+  for (let minutes = 1; minutes <= 10; minutes++) {
+    clock.advance(MINUTE - 1);
+    assert.deepEqual(await upkeep(service), report());
+    clock.advance(1);
+    assert.deepEqual(await upkeep(service), report({ waiting: 5 }));
+  }
+  github.down = null;
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ restored: 5, asked: 5 }));
+});
+
 Deno.test("runUpkeep() never deletes on any answer but 404", async (t) => {
   for (const answer of ["nothing", 200, 204, 301, 400, 401, 403, 410, 422, 429, 500, 503] as const) {
     await t.step(String(answer), async () => {
