@@ -111,7 +111,7 @@ function serve(
   watch: (work: Promise<unknown>) => void,
 ): { stop(): void } {
   const settings = environment({ TOKEN_ENCRYPTION_KEY: KEY, GITHUB_CLIENT_ID: "id", GITHUB_CLIENT_SECRET: "secret" });
-  const app = createApp({ environment: settings, database, fetch });
+  const app = createApp({ environment: settings, database, fetch, log: () => {} });
   const cron = openVault({ environment: settings, database });
   let isOver = false;
   const every = (ms: number, work: () => Promise<unknown>) => {
