@@ -233,7 +233,8 @@ async function revokeEverything({ vault, github, flags, dryRun, progress, input,
   if (!dryRun && !flags.has("yes")) {
     output.error(
       `This revokes the tokens of ${donations} donations, and ${revocations} earlier tokens, at GitHub and for ever, ` +
-        `and deletes the donations. Set TOKEN_POOL_DISABLED before, so that none comes meanwhile. Type the number of donations to go on: ${donations}`,
+        "and deletes the donations. Set TOKEN_POOL_DISABLED before, so that none comes meanwhile. " +
+        `Type the number of donations to go on: ${donations}`,
     );
     if (await input.line() !== String(donations)) {
       return { found: { donations, revoked: 0, removed: 0, left: 0 }, notes: ["Nothing was changed"], code: 3 };

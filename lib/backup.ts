@@ -8,8 +8,9 @@
  *     {"type":"revocation","github_user_id":"583231","token":"v1.…","kind":…}   any number
  *     {"type":"end","rows":…,"sha256":"…","kid":"…","mac":"…"}
  *
- * `sha256` is a chain over all lines before, each hashed with the digest of the ones before it, and `mac` is of that, by a key that is derived of the pool's: a file that was cut
- * off, damaged or edited (a later donation than the withdrawal, a smaller reserve) is refused before anything is written.
+ * `sha256` is a chain over all lines before, each hashed with the digest of the ones before it, and `mac` is of that, by
+ * a key that is derived of the pool's: a file that was cut off, damaged or edited (a later donation than the withdrawal,
+ * a smaller reserve) is refused before anything is written.
  *
  * Not in it: windows, counters and daily figures. GitHub tells the windows with the first response, and the rest is
  * history that nobody needs restored.
@@ -19,8 +20,8 @@
  * - A donation whose donor has withdrawn since is skipped. The pool remembers withdrawals by keyed hashes, for as long
  *   as a backup may be old. An older one is refused, and one with withdrawals since that only a missing key can tell.
  * - The database may be lost, and what it remembered with it, or a service of before version 3 of the schema may have
- *   taken the withdrawal. So what is restored is a suspect, due at once: upkeep asks GitHub, where a withdrawal has revoked the
- *   grant, before anything is handed out.
+ *   taken the withdrawal. So what is restored is a suspect, due at once: upkeep asks GitHub, where a withdrawal has
+ *   revoked the grant, before anything is handed out.
  * - A newer donation of the same donor stays.
  *
  * Each batch is a transaction by itself, and restoring twice changes nothing: cut off, it can be run again.
