@@ -18,6 +18,7 @@ import {
   type RateLimitInfo,
   resourceOf,
 } from "../lib/rate_limit.ts";
+import { NUMBER_HEADERS } from "./support/fixtures.ts";
 
 /** What is known when nothing was said. */
 const NOTHING: RateLimitInfo = {
@@ -28,15 +29,6 @@ const NOTHING: RateLimitInfo = {
   resource: null,
   retry_after: null,
 };
-
-/** Headers and the property that each is read into. */
-const NUMBERS = [
-  ["x-ratelimit-limit", "limit"],
-  ["x-ratelimit-remaining", "remaining"],
-  ["x-ratelimit-used", "used"],
-  ["x-ratelimit-reset", "reset_at"],
-  ["retry-after", "retry_after"],
-] as const;
 
 /** Parses what is not headers at all, as a program without types would. */
 function parseAnything(headers: unknown): RateLimitInfo {
@@ -79,7 +71,7 @@ Deno.test("parseRateLimitHeaders() keeps what was said when some of it is missin
   assert.deepEqual(parseRateLimitHeaders(new Headers({ "retry-after": "60" })), { ...NOTHING, retry_after: 60 });
 });
 
-for (const [header, property] of NUMBERS) {
+for (const [header, property] of NUMBER_HEADERS) {
   Deno.test(`parseRateLimitHeaders() reads ${header} only when it is at most 15 digits`, () => {
     const read = (text: string) => parseRateLimitHeaders(new Headers({ [header]: text }))[property];
     assert.equal(read("0"), 0, "0 is a number, not nothing");
@@ -225,7 +217,7 @@ const headerValue = fc.oneof(
 
 const anyHeaders = fc.array(
   fc.tuple(
-    fc.constantFrom(...NUMBERS.map(([header]) => header), "x-ratelimit-resource", "X-RateLimit-Limit", "date"),
+    fc.constantFrom(...NUMBER_HEADERS.map(([header]) => header), "x-ratelimit-resource", "X-RateLimit-Limit", "date"),
     headerValue,
   ),
   { maxLength: 8 },
@@ -243,7 +235,7 @@ Deno.test("parseRateLimitHeaders() never throws, and never gives a number that i
         }
       }
       const info = parseRateLimitHeaders(headers);
-      for (const [header, property] of NUMBERS) {
+      for (const [header, property] of NUMBER_HEADERS) {
         const number = info[property];
         if (number === null) continue;
         const text = headers.get(header) ?? "";

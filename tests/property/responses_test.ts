@@ -14,20 +14,13 @@ import {
   parseRateLimitHeaders,
   type RateLimitInfo,
 } from "../../lib/rate_limit.ts";
+import { NUMBER_HEADERS } from "../support/fixtures.ts";
 import { hold } from "../support/property.ts";
 
 const API = "https://api.github.com";
 
-const NUMBERS = [
-  ["x-ratelimit-limit", "limit"],
-  ["x-ratelimit-remaining", "remaining"],
-  ["x-ratelimit-used", "used"],
-  ["x-ratelimit-reset", "reset_at"],
-  ["retry-after", "retry_after"],
-] as const;
-
 const NAMES = [
-  ...NUMBERS.map(([name]) => name),
+  ...NUMBER_HEADERS.map(([name]) => name),
   ...["x-ratelimit-resource", "gh-limited-by", "x-github-otp", "x-oauth-scopes", "x-github-sso", "date"],
 ];
 
@@ -84,7 +77,7 @@ function isNumber(text: string | null): text is string {
 }
 
 function assertRead(info: RateLimitInfo, read: (name: string) => string | null): void {
-  for (const [name, property] of NUMBERS) {
+  for (const [name, property] of NUMBER_HEADERS) {
     const text = read(name);
     const number = isNumber(text) ? Number(text) : null;
     const isTooLate = property === "reset_at" && number !== null && number >= 1e11;

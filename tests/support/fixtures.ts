@@ -82,6 +82,15 @@ export async function draw(pool: Pool, count: number, resource?: string): Promis
   return ids;
 }
 
+/** Headers that hold a number, and the property of `RateLimitInfo` that each is read into. */
+export const NUMBER_HEADERS = [
+  ["x-ratelimit-limit", "limit"],
+  ["x-ratelimit-remaining", "remaining"],
+  ["x-ratelimit-used", "used"],
+  ["x-ratelimit-reset", "reset_at"],
+  ["retry-after", "retry_after"],
+] as const;
+
 /** The headers of GitHub's rate limits. */
 export function limitHeaders(
   limit: number,
