@@ -143,7 +143,7 @@ Deno.test("Store.merge() ends alike whatever the order and repetition: the least
       windowEnds: (end.resetAt + 1) * 1000,
     });
   });
-  await hold(t, property, { bounded: 100 });
+  await hold(t, property, { bounded: 100, casesEach: 6 });
 });
 
 Deno.test("Store.merge() never raises what remains of a window, nor goes back to an older one (7, 10)", async (t) => {
@@ -162,7 +162,7 @@ Deno.test("Store.merge() never raises what remains of a window, nor goes back to
       assert.ok(after["reset"]! >= (before["reset"] ?? 0));
     }
   });
-  await hold(t, property, { bounded: 100 });
+  await hold(t, property, { bounded: 100, casesEach: 6 });
 });
 
 Deno.test("Store.merge() counts what was charged in a provisional window, whatever the order (10)", async (t) => {
@@ -182,7 +182,7 @@ Deno.test("Store.merge() counts what was charged in a provisional window, whatev
     // The charges belong to the first window of two: they count for both if the second is heard of first.
     else assert.ok(remaining! >= careful && remaining! <= end.remaining);
   });
-  await hold(t, property, { bounded: 100 });
+  await hold(t, property, { bounded: 100, casesEach: 6 });
 });
 
 /** A call that GitHub has counted, or not; what it said of it; and whether it was free. */
@@ -380,5 +380,5 @@ Deno.test("bringsNews() is false only of reports that would change nothing", asy
       }
     },
   );
-  await hold(t, property, { bounded: 100 });
+  await hold(t, property, { bounded: 100, casesEach: 6 });
 });
