@@ -80,7 +80,8 @@ export function readmePart(runs: readonly Run[]): string {
 /** Puts the part into a text that has the marks. */
 export function withPart(text: string, part: string): string {
   const [begins, ends] = MARKS.map((mark) => text.indexOf(mark)) as [number, number];
-  if (begins < 0 || ends < begins) throw new Error(`The text needs ${MARKS.join(" and ")}`);
+  const isOnce = MARKS.every((mark) => text.split(mark).length === 2);
+  if (!isOnce || ends < begins) throw new Error(`The text needs ${MARKS.join(" and ")}, once each`);
   return `${text.slice(0, begins + MARKS[0].length)}\n\n${part}\n\n${text.slice(ends)}`;
 }
 
