@@ -45,10 +45,13 @@ export interface ResultSet {
   rows: ArrayLike<unknown>;
 }
 
-/** A statement with named arguments. */
+/**
+ * A statement with named arguments. A function is asked for its value when an attempt is sent: after every wait but the
+ * driver's own for a lock, anew for each attempt, once for all statements of a batch.
+ */
 export interface Statement {
   sql: string;
-  args?: Readonly<Record<string, SqlValue>>;
+  args?: Readonly<Record<string, SqlValue | (() => SqlValue)>>;
 }
 
 /** How a call is to be made. */
@@ -138,8 +141,7 @@ export class Connection {
    * @throws {PoolError} With code `database`; what was asked for may or may not have happened if the answer was lost.
    */
   async execute(statement: Statement, options: CallOptions = {}): Promise<unknown[][]> {
-    const positional = toPositional(statement);
-    return await this.#call(async () => rowsOf(await this.#driver.execute(positional)), options);
+    return await this.#call(async () => rowsOf(await this.#driver.execute(bind([statement])[0]!)), options);
   }
 
   /**
@@ -149,8 +151,7 @@ export class Connection {
    * @throws {PoolError} With code `database`.
    */
   async batch(statements: readonly Statement[], options: CallOptions = {}): Promise<unknown[][][]> {
-    const positional = statements.map(toPositional);
-    return await this.#call(async () => (await this.#driver.batch(positional, "write")).map(rowsOf), options);
+    return await this.#call(async () => (await this.#driver.batch(bind(statements), "write")).map(rowsOf), options);
   }
 
   /** Closes what was opened here; a database that was given stays open. */
@@ -234,10 +235,25 @@ async function openUrl(source: { url: string; authToken?: string | undefined }, 
   return createClient({ url, ...(authToken === undefined ? {} : { authToken }), fetch: boundedFetch }) as Driver;
 }
 
+/** Binds the statements of one attempt. */
+function bind(statements: readonly Statement[]): { sql: string; args: SqlValue[] }[] {
+  const answers = new Map<() => SqlValue, SqlValue>();
+  const valueOf = (arg: SqlValue | (() => SqlValue) = null): SqlValue => {
+    if (typeof arg !== "function") return arg;
+    let answer = answers.get(arg);
+    if (answer === undefined) answers.set(arg, answer = arg());
+    return answer;
+  };
+  return statements.map(({ sql, args = {} }) => {
+    const positional = toPositional(sql);
+    return { sql: positional.sql, args: positional.names.map((name) => valueOf(args[name])) };
+  });
+}
+
 const positions = new Map<string, { sql: string; names: string[] }>();
 
 /** `:name` becomes `?1`, `?2`, …; a name that occurs twice keeps its number. The few texts there are are remembered. */
-function toPositional({ sql, args = {} }: Statement): { sql: string; args: SqlValue[] } {
+function toPositional(sql: string): { sql: string; names: string[] } {
   let known = positions.get(sql);
   if (known === undefined) {
     const names: string[] = [];
@@ -248,7 +264,7 @@ function toPositional({ sql, args = {} }: Statement): { sql: string; args: SqlVa
     known = { sql: text, names };
     positions.set(sql, known);
   }
-  return { sql: known.sql, args: known.names.map((name) => args[name] ?? null) };
+  return known;
 }
 
 function rowsOf({ columns, rows }: ResultSet): unknown[][] {

@@ -740,7 +740,8 @@ export class Store {
 
   /**
    * @param connection The database.
-   * @param clock Epoch milliseconds; without it the database's own clock is used, which all processes share.
+   * @param clock Epoch milliseconds, read when an attempt is sent; without it the database's own clock is used, which all
+   * processes share.
    */
   constructor(connection: Connection, clock?: () => number) {
     this.#connection = connection;
@@ -1315,7 +1316,7 @@ export class Store {
   }
 
   #statement(sql: string, args: Record<string, SqlValue> = {}): Statement {
-    return { sql, args: this.#clock === undefined ? args : { ...args, now: this.#clock() } };
+    return { sql, args: this.#clock === undefined ? args : { ...args, now: this.#clock } };
   }
 
   #merge(id: number, { resource, limit, remaining, resetAt }: CompleteReport, free: number): Statement {
@@ -1326,7 +1327,8 @@ export class Store {
   async #afterFirstUse(resource: string, statements: Statement[]): Promise<unknown[][]> {
     const first = this.#firstUse(resource);
     const hour = Math.floor((this.#clock ?? Date.now)() / HOUR_MS);
-    // The day with every hour: should this clock and the database's disagree at midnight, it is made good soon after.
+    // The day with every hour: should this clock and the database's disagree at midnight, or a call wait until it is
+    // over, that is made good soon after.
     if (hour !== this.#hour) first.push(...[this.#sql.openHour, this.#sql.openDay].map((sql) => this.#statement(sql)));
     const all = [...first, ...statements];
     const rows = all.length === 1

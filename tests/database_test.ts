@@ -20,10 +20,10 @@ const insert = (n: number) => ({
 const count = async (file: string) => (await readElsewhere(file, "SELECT count(*) AS n FROM t"))[0]!["n"];
 const noSleep = () => Promise.resolve();
 
-async function temporaryFile(lockTimeoutMs = 5_000) {
+async function temporaryFile(lockTimeoutMs = 5_000, sleep: () => Promise<void> = noSleep) {
   const folder = await temporaryFolder();
   const file = `${folder.path}/test.db`;
-  const connection = await Connection.open({ kind: "url", url: `file:${file}` }, { lockTimeoutMs, sleep: noSleep });
+  const connection = await Connection.open({ kind: "url", url: `file:${file}` }, { lockTimeoutMs, sleep });
   await connection.execute(TABLE);
   return {
     file,
@@ -117,6 +117,29 @@ Deno.test("Connection reads rows as objects and as arrays, through columns, and 
   const rows = await connection.execute({ sql: "SELECT :b, :a, :b, :c", args: { a: 1, b: "x" } });
   assert.deepEqual(rows, [[1, "one"], [2, "two"]]);
   assert.deepEqual(seen, [{ sql: "SELECT ?1, ?2, ?1, ?3", args: ["x", 1, null] }]);
+});
+
+Deno.test("Connection asks a function for its value when an attempt is sent, once for all statements of a batch", async () => {
+  let release = () => Promise.resolve();
+  await using temporary = await temporaryFile(500, () => release());
+  const { connection, file } = temporary;
+  let asked = 0;
+  const value = () => ++asked;
+  const other = createClient({ url: `file:${file}` });
+  const lock = await other.transaction("write");
+  release = () => lock.rollback();
+  const [batch, next] = await Promise.all([
+    connection.batch([
+      insert(7),
+      { sql: "SELECT :a, :b", args: { a: value, b: value } },
+      { sql: "SELECT :a", args: { a: value } },
+    ]),
+    connection.execute({ sql: "SELECT :a", args: { a: value } }),
+  ]);
+  other.close();
+  assert.deepEqual(batch, [[[7]], [[2, 2]], [[2]]], "the second attempt is the one that counts");
+  assert.deepEqual(next, [[3]]);
+  assert.equal(await count(file), 1);
 });
 
 Deno.test("Connection runs one statement at a time, in order", async () => {
