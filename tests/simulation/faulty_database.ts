@@ -42,9 +42,8 @@ export function faultyDatabase(world: World, client: Client, process: SimulatedP
     const random = world.random.database;
     const operation = world.operation();
     const isIn = (probability: number) => random.chance(world.isCalm ? 0 : probability);
-    // A clock that is given is read when the call is made, so then the database is one that is embedded: at once.
-    const latencyMs = (most: number) => world.profile.hasDatabaseClock ? random.int(1, most) : 0;
-    await world.travel(process, latencyMs(10), "asking the database");
+    // A clock that is given is read when an attempt is sent, so then the attempt is carried out in that very moment.
+    await world.travel(process, world.profile.hasDatabaseClock ? random.int(1, 10) : 0, "asking the database");
     if (isIn(faults.busy)) {
       world.count("busy");
       commitsNothing = true;
@@ -62,14 +61,14 @@ export function faultyDatabase(world: World, client: Client, process: SimulatedP
     await world.committed(process, operation, claimsIn(statements, results, scheduler.now()));
     if (isIn(faults.droppedAfter)) {
       world.count("dropped after commit");
-      await world.travel(process, latencyMs(10), "losing the database's answer");
+      await world.travel(process, random.int(1, 10), "losing the database's answer");
       throw new ConnectionError("connection reset");
     }
     if (isIn(faults.silent)) {
       world.count("never answered");
       return await new Promise(() => {}); // the pool does not wait for ever
     }
-    await world.travel(process, latencyMs(isIn(faults.slow) ? 2000 : 10), "the database's answer");
+    await world.travel(process, random.int(1, isIn(faults.slow) ? 2000 : 10), "the database's answer");
     return results;
   }
 

@@ -101,6 +101,11 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     invariant: 4,
+    what: "a clock that is given is read before a call waits for its turn",
+    edits: [store("{ ...args, now: this.#clock }", "{ ...args, now: this.#clock() }")],
+  },
+  {
+    invariant: 4,
     what: "a lease takes what is the donor's",
     edits: [store("iif(cap < 1000, ${full} - floor,", "iif(cap < 1000, ${full},")],
   },

@@ -40,7 +40,6 @@ export interface Profile {
     /** Answers of GitHub that take up to a minute. */
     late: number;
   };
-  /** Nothing with a clock that is given: the pool reads it when it asks, not again after a wait. */
   database: {
     busy: number;
     droppedBefore: number;
@@ -65,7 +64,6 @@ const SLOW_MS = [0, 1000, 20_000, 60_000, 300_000, 1_200_000];
 export function drawProfile(random: Random): Profile {
   const often = (most: number) => random.chance(0.6) ? random.next() * most : 0;
   const hasDatabaseClock = random.chance(0.5);
-  const ofServer = (probability: number) => hasDatabaseClock ? probability : 0;
   return {
     donors: random.int(2, 8),
     processes: random.int(1, 4),
@@ -86,11 +84,11 @@ export function drawProfile(random: Random): Profile {
     },
     network: { lostBefore: often(0.05), lostAfter: often(0.1), late: often(0.1) },
     database: {
-      busy: hasDatabaseClock ? often(0.1) : 0,
-      droppedBefore: ofServer(often(0.03)),
-      droppedAfter: ofServer(often(0.03)),
-      silent: hasDatabaseClock ? often(0.01) : 0,
-      slow: hasDatabaseClock ? often(0.05) : 0,
+      busy: often(0.1),
+      droppedBefore: often(0.03),
+      droppedAfter: often(0.03),
+      silent: often(0.01),
+      slow: often(0.05),
     },
     crash: often(0.01),
     clockJump: hasDatabaseClock ? often(0.05) : 0,
