@@ -22,12 +22,12 @@ export async function lend(world: World, service: Slot, fact: DonorFact, reserve
   await insist(world, service, `donate ${user.id} ${reserve}`, async ({ flow }) => {
     const { state, sealed } = await flow.begin("donate", reserve);
     world.said(sealed, "a sealed cookie");
-    const callback = new URLSearchParams({ state, code: world.oauth.authorize(user) });
+    const code = world.oauth.authorize(user);
+    const callback = new URLSearchParams({ state, code });
     const outcome = await flow.finish(callback, sealed);
     world.said(JSON.stringify(outcome), "the outcome of a donation");
     if (outcome.kind !== "donated") return false;
-    const row = [...world.facts.latest.tokens.values()].find((row) => row.user === String(user.id));
-    fact.secret = row === undefined ? null : world.facts.opened.get(row.token) ?? null;
+    fact.secret = world.oauth.grantedFor(code);
     fact.acknowledgedAt = world.scheduler.now();
     fact.state = "donated";
     user.reserve = reserve;

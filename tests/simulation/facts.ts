@@ -47,7 +47,7 @@ export interface DatabaseEvent {
 /** What a donor knows of the own donation. */
 export interface DonorFact {
   readonly user: ModelUser;
-  /** `uncertain` = something was asked for and not acknowledged yet. */
+  /** `uncertain` = something was asked for and not acknowledged yet; `none` = nothing was, or the withdrawal was. */
   state: "none" | "uncertain" | "donated";
   /** The token that was acknowledged. */
   secret: string | null;

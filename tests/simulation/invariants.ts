@@ -63,12 +63,18 @@ export function oneRowPerUser({ after }: DatabaseEvent): void {
   }
 }
 
-/** 2. What was acknowledged is there: usable, benched with a time, or removed with a recorded reason. */
+/**
+ * 2. What was acknowledged is there: usable, benched with a time, or removed with a recorded reason; and what was
+ * withdrawn is not.
+ */
 export function acknowledgedIsThere({ after }: DatabaseEvent, facts: Facts): void {
   const byUser = new Map([...after.tokens.values()].map((row) => [row.user, row]));
   for (const [userId, { state, secret, user }] of facts.donors) {
-    if (state !== "donated") continue;
     const row = byUser.get(userId);
+    if (state === "none" && row !== undefined) {
+      throw new Violation(2, `no donation of user ${userId}, whose withdrawal was acknowledged`, "one");
+    }
+    if (state !== "donated") continue;
     if (row === undefined) {
       if (facts.disowned.has(secret!) || user.isSuspended) continue;
       throw new Violation(2, `the acknowledged donation of user ${userId}`, "no row, and no reason for that");

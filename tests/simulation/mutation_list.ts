@@ -61,6 +61,16 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     invariant: 2,
+    what: "of a donor's two tokens the first one stays",
+    edits: [
+      store(
+        ":reserve, ${now})\n      ON CONFLICT (github_user_id) DO UPDATE SET github_username = excluded.github_username, token = excluded.token,",
+        ":reserve, ${now})\n      ON CONFLICT (github_user_id) DO UPDATE SET github_username = excluded.github_username, token = token,",
+      ),
+    ],
+  },
+  {
+    invariant: 2,
     what: "a removal is not put on record",
     edits: [store("    count(`SELECT 'removed.${reason}' FROM token_pool_tokens WHERE ${where}`),\n", "")],
   },

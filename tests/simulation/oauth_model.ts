@@ -32,6 +32,8 @@ export interface OAuthModelOptions {
 export class OAuthModel {
   readonly #options: OAuthModelOptions;
   readonly #codes = new Map<string, ModelUser>();
+  /** What each code was exchanged for. */
+  readonly #granted = new Map<string, string>();
   readonly #refreshTokens = new Map<string, { user: ModelUser; token: string }>();
   /** The app's tokens by user: a grant that is revoked takes all along. */
   readonly #tokens = new Map<ModelUser, Set<string>>();
@@ -46,6 +48,11 @@ export class OAuthModel {
     const code = this.#secret("code");
     this.#codes.set(code, user);
     return code;
+  }
+
+  /** The token that a code was exchanged for; null = it was not. */
+  grantedFor(code: string): string | null {
+    return this.#granted.get(code) ?? null;
   }
 
   /** A user revokes what was granted, in the settings of GitHub. */
@@ -82,16 +89,18 @@ export class OAuthModel {
       }
       this.#refreshTokens.delete(parameters.get("refresh_token")!);
       this.#die(old.token);
-      return this.#grant(old.user);
+      return this.#grant(old.user, this.#secret("gho"));
     }
     const code = parameters.get("code")!;
     const user = this.#codes.get(code);
     this.#codes.delete(code);
-    return user === undefined ? Response.json({ error: "bad_verification_code" }) : this.#grant(user);
+    if (user === undefined) return Response.json({ error: "bad_verification_code" });
+    const token = this.#secret("gho");
+    this.#granted.set(code, token);
+    return this.#grant(user, token);
   }
 
-  #grant(user: ModelUser): Response {
-    const token = this.#secret("gho");
+  #grant(user: ModelUser, token: string): Response {
     this.#options.model.grant(user, token);
     const tokens = this.#tokens.get(user) ?? new Set();
     this.#tokens.set(user, tokens.add(token));
