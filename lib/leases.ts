@@ -2,7 +2,8 @@
  * Leases: several calls of one token at once, spent by one process, so that a call to GitHub needs no round trip to
  * the database.
  *
- * - A lease is as large as the process is busy: it should last a second. It ends after ten, and what is left goes back.
+ * - A lease is as large as the process is busy: it should last a second. It ends after ten, and what is left goes back,
+ *   but for the last calls of a token that is nearly used up: those may be its donor's by then.
  * - Every response trims it: what GitHub says remains, less the donor's reserve and our own calls in flight, is the most
  *   that it can still give.
  * - Reports wait for the next lease and travel with it, in one transaction. Of a token that is nearly used up they do not
@@ -22,7 +23,7 @@ import {
   type KnownWindow,
   SAME_WINDOW_SECONDS,
 } from "./rate_limit.ts";
-import type { Exchange, Lease } from "./records.ts";
+import { type Exchange, FEW_CALLS, type Lease } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
 /** A lease ends after so long, used up or not: a token that is withdrawn is out of use as soon. */
@@ -44,9 +45,6 @@ const CLAIMS_AT_MOST = 20;
 
 /** So many reports at most travel with one lease. */
 const REPORTS_AT_MOST = 50;
-
-/** A token with no more than so many calls to give is nearly used up. */
-const FEW_CALLS = 50;
 
 interface Holding extends Lease {
   secret: string;
@@ -190,8 +188,9 @@ export class Leases {
 
   /** Gives everything back and reports what has not been. */
   async close(): Promise<void> {
+    const now = this.#vault.now();
     for (const [resource, holdings] of this.#holdings) {
-      for (const holding of holdings) this.#end(holding);
+      for (const holding of holdings) this.#end(holding, isOver(holding, now));
       this.#holdings.delete(resource);
     }
     if (this.#reports.size === 0 && this.#unused.length === 0) return;
@@ -269,25 +268,25 @@ export class Leases {
     }
     this.#holdings.set(resource, kept);
     for (const holding of ended) {
-      this.#end(holding);
+      this.#end(holding, true);
       const isLast = holding.inFlight.calls === 0 && !kept.some(({ id }) => id === holding.id);
       if (isLast) this.#inFlight.delete(keyOf(resource, holding.id));
     }
   }
 
-  #end(holding: Holding): void {
+  #end(holding: Holding, isLate: boolean): void {
     if (holding.left <= 0) return;
     const { id, resource, left: calls, windowEnds, resetAt, said } = holding;
     const ceiling = said === null ? null : said.remaining - holding.inFlight.calls;
     // By the window that they were charged to: what GitHub has said since may be of the next one.
-    this.#unused.push({ id, resource, calls, windowEnds, resetAt, ceiling });
+    this.#unused.push({ id, resource, calls, windowEnds, resetAt, ceiling, isLate });
     holding.left = 0;
   }
 
   /** A free call goes back into its lease, or into the pool if the lease has ended meanwhile. */
   #refund(holding: Holding): void {
     holding.left++;
-    if (this.#holdings.get(holding.resource)?.includes(holding) !== true) this.#end(holding);
+    if (this.#holdings.get(holding.resource)?.includes(holding) !== true) this.#end(holding, false);
   }
 
   #trim(holding: Holding, { remaining, resetAt }: CompleteReport): void {

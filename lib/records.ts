@@ -47,6 +47,9 @@ export interface Claim {
   floor: number;
 }
 
+/** A token with no more than so many calls to give is nearly used up. */
+export const FEW_CALLS = 50;
+
 /** Several calls of one token at once, for one process to spend. */
 export interface Lease extends Claim {
   resource: string;
@@ -66,6 +69,8 @@ export interface Exchange {
     resetAt: number | null;
     /** What GitHub has said remains at most. */
     ceiling: number | null;
+    /** Whether the lease had ended before: nobody knows what its donor has drawn since. */
+    isLate: boolean;
   }[];
   /** A lease: of any token, or of one. */
   wanted: { resource: string; most: number; id?: number } | null;

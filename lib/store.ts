@@ -28,6 +28,7 @@ import {
   type ClaimRow,
   DAY_MS,
   type Exchange,
+  FEW_CALLS,
   HOUR_MS,
   type KeyUse,
   type Lease,
@@ -313,10 +314,14 @@ function statementsFor(now: string) {
     WHERE ${whose}
     RETURNING (SELECT json_array(id, github_user_id, github_username, token, strikes, cap, remaining, reset_at,
       window_ends, granted, floor) FROM token_pool_tokens WHERE id = token_id)`;
-  // A lease takes up to as many calls as are wanted, so it never has to pass by tokens that have fewer.
-  // Of an hour's last calls it takes only a part: what many processes hold, a donor may use meanwhile. Windows of a
-  // minute, and resources that hardly anybody uses, are too small to be divided.
-  const upTo = `min(:most, iif(cap < 1000, ${full} - floor, max(1, (${full} - floor) / 16)))`;
+  // What is held of an hour's last calls, a donor may use meanwhile. Windows of a minute, and resources that hardly
+  // anybody uses, are too small for such care.
+  const isLarge = "cap >= 1000";
+  // A lease takes up to as many calls as are wanted, so it never has to pass by tokens that have fewer. Of the last ones
+  // it takes only a part, for many processes do.
+  const upTo = `min(:most, iif(${isLarge}, max(1, (${full} - floor) / 16), ${full} - floor))`;
+  // Of the last ones nothing comes back that was held for longer than a lease lasts.
+  const returned = `iif(:late AND ${isLarge} AND remaining - floor <= ${FEW_CALLS}, 0, :unused)`;
   // A wait that doubles with each strike; while the user is benched already, a refusal is no new strike.
   const backoff = `coalesce(:seconds, min(:most, :base * (1 << min(20, max(0, strikes - 1))))) * 1000`;
 
@@ -328,10 +333,10 @@ function statementsFor(now: string) {
     leaseOf: charge(upTo, `token_id = :id AND resource = :resource AND ready_at <= ${now}`),
     // Only within the window that they were claimed in, and never above what GitHub has said remains of it.
     giveBack: `UPDATE token_pool_limits SET
-        remaining = max(remaining, min(cap, coalesce(:ceiling, cap), remaining + :unused)),
+        remaining = max(remaining, min(cap, coalesce(:ceiling, cap), remaining + ${returned})),
         calls = max(0, calls - :unused),
         ready_at = iif(ready_at = max(held_until, window_ends)
-          AND min(cap, coalesce(:ceiling, cap), remaining + :unused) > floor, max(held_until, ${now}), ready_at)
+          AND min(cap, coalesce(:ceiling, cap), remaining + ${returned}) > floor, max(held_until, ${now}), ready_at)
       WHERE token_id = :id AND resource = :resource AND window_ends > ${now} AND (window_ends = :ends
         OR (window_ends = (reset_at + 1) * 1000 AND abs(reset_at - :reset) <= 5))`,
 
@@ -850,6 +855,7 @@ export class Store {
           resource: unused.resource,
           unused: unused.calls,
           ceiling: unused.ceiling,
+          late: Number(unused.isLate),
           ends: unused.windowEnds,
           reset: unused.resetAt,
         })

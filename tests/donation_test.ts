@@ -263,6 +263,7 @@ Deno.test("donationOf() never counts below nothing when leased calls come back t
     windowEnds: lease.windowEnds,
     resetAt: null,
     ceiling: null,
+    isLate: false,
   };
   await store.exchange({ reports: [], unused: [unused], wanted: null });
   const { calls } = await own(service);
@@ -357,7 +358,7 @@ Deno.test("a paused token is not handed out by any process, in no resource, what
   const windowEnds = clock.time + HOUR;
   await store.exchange({
     reports: [],
-    unused: [{ id, resource: "core", calls: 1, windowEnds, resetAt: null, ceiling: null }],
+    unused: [{ id, resource: "core", calls: 1, windowEnds, resetAt: null, ceiling: null, isLate: false }],
     wanted: null,
   });
   await assertPaused("after calls were given back");

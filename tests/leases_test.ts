@@ -146,7 +146,7 @@ Deno.test("what is given back while its user is benched serves when the bench en
   const wanted = { resource: "core", most: 1 };
   const { windowEnds } = (await store.claim("core", 5000))!;
   await store.holdUser(id!, { seconds: 60, baseSeconds: 60, mostSeconds: 60 });
-  const unused = [{ id: id!, resource: "core", calls: 7, windowEnds, resetAt: null, ceiling: null }];
+  const unused = [{ id: id!, resource: "core", calls: 7, windowEnds, resetAt: null, ceiling: null, isLate: false }];
   world.clock.advance(59_999);
   assert.equal(await store.exchange({ reports: [], unused, wanted }), null, "the bench holds");
   world.clock.advance(1);
@@ -263,6 +263,26 @@ Deno.test("of a token that is nearly used up the report does not wait, nor is a 
   world.clock.advance(1000);
   world.trips.length = 0;
   assert.equal(process.takeAtHand("core"), null);
+});
+
+Deno.test("of a token's last calls nothing comes back that was held for longer than a lease lasts", async () => {
+  await using world = await leaseWorld({ donors: 1, reserve: 0.25 });
+  const [id] = world.ids as [number];
+  const [idle, brief, busy] = [world.another(), world.another(), world.another()];
+  await leaseOf(world, 10, idle); // ten of eleven are held
+  const [first] = await takeAll(busy, 1);
+  busy.answered(first!, report(world, 1290), SUCCESS);
+  await busy.close();
+  await takeAll(brief, 7); // one of eight is held
+  while (await busy.take("core") !== null);
+  const { remaining, calls } = await world.row(id);
+  assert.equal(remaining, 1250);
+
+  await brief.close();
+  assert.deepEqual(await world.row(id), { remaining: 1251, calls: calls - 1 }, "its lease has not ended");
+  world.clock.advance(10_000);
+  await idle.close();
+  assert.deepEqual(await world.row(id), { remaining: 1251, calls: calls - 11 }, "its donor may have drawn meanwhile");
 });
 
 Deno.test("what the reports that have travelled imply already is not said again", async () => {

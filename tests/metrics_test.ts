@@ -550,7 +550,7 @@ Deno.test("ghpool_calls_total does not fall when leased calls are given back", a
   const calls = async () => (await metrics(service)).get("ghpool_calls_total");
   assert.equal(await calls(), 50);
   const { id, resource, windowEnds } = lease;
-  const unused = [{ id, resource, windowEnds, calls: 40, resetAt: null, ceiling: null }];
+  const unused = [{ id, resource, windowEnds, calls: 40, resetAt: null, ceiling: null, isLate: false }];
   await store.exchange({ reports: [], unused, wanted: null });
   assert.equal(await calls(), 50);
   assert.equal((await (await service.app.request("/status")).json()).calls.total, 10, "/status is as it is");

@@ -147,7 +147,15 @@ Deno.test("runUpkeep() does not ask where consumers report, where nothing was dr
   await pool.getToken({ resource: "search" });
   const store = await service.vault.store();
   const lease = (await store.exchange({ reports: [], unused: [], wanted: { resource: "core", most: 5 } }))!;
-  const back = { id: lease.id, resource: "core", calls: 5, windowEnds: lease.windowEnds, resetAt: null, ceiling: null };
+  const back = {
+    id: lease.id,
+    resource: "core",
+    calls: 5,
+    windowEnds: lease.windowEnds,
+    resetAt: null,
+    ceiling: null,
+    isLate: false,
+  };
   await store.exchange({ reports: [], unused: [back], wanted: null });
   for (const minutes of [0.5, 1, 5]) {
     clock.advance(minutes * MINUTE);

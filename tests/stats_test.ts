@@ -282,7 +282,7 @@ Deno.test("snapshot() never tells of less than no calls, when what was leased is
   clock.advance(2000);
   await draw(pool, 1);
   const { id, windowEnds } = lease;
-  const back = { id, resource: "core", calls: 40, windowEnds, resetAt: null, ceiling: null };
+  const back = { id, resource: "core", calls: 40, windowEnds, resetAt: null, ceiling: null, isLate: false };
   await store.exchange({ reports: [], unused: [back], wanted: null });
   const { history: { hours }, status } = await new Stats(vault).snapshot();
   assert.equal(status.calls.total, 1, "it was taken back");

@@ -265,7 +265,7 @@ Deno.test("Store never believes that more remains than GitHub does, whatever is 
         const { resource, left: calls, windowEnds, resetAt } = lease;
         await store.exchange({
           reports: [],
-          unused: [{ id, resource, calls, windowEnds, resetAt, ceiling: null }],
+          unused: [{ id, resource, calls, windowEnds, resetAt, ceiling: null, isLate: false }],
           wanted: null,
         });
       } else if (action.kind === "wait") {

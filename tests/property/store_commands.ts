@@ -174,16 +174,19 @@ const exchange = fc.record({
   process,
   reports: fc.array(fc.record({ said, forgive: fc.boolean() }), { maxLength: 3 }),
   /** Which of the leases, and how much of it comes back. */
-  unused: fc.array(fc.record({ at: fc.nat(), share: fc.double({ min: 0, max: 1, noNaN: true }) }), { maxLength: 2 }),
+  unused: fc.array(
+    fc.record({ at: fc.nat(), share: fc.double({ min: 0, max: 1, noNaN: true }), isLate: fc.boolean() }),
+    { maxLength: 2 },
+  ),
   ceiling: fc.option(fc.nat(5000)),
   wanted,
 }).map((what) =>
   command(`exchange ${fc.stringify(what)}`, async (model, { processes }) => {
     const reports = what.reports.map(({ said, forgive }) => ({ ...reportOf(model, said), forgive }));
     reports.forEach(({ report }) => model.firstUse(report.resource));
-    const returned = what.unused.flatMap(({ at, share }): HeldLease[] => {
+    const returned = what.unused.flatMap(({ at, share, isLate }): (HeldLease & { isLate: boolean })[] => {
       const [lease] = model.leases.splice(at % Math.max(1, model.leases.length), 1);
-      return lease === undefined ? [] : [{ ...lease, calls: Math.ceil(share * lease.calls) }];
+      return lease === undefined ? [] : [{ ...lease, calls: Math.ceil(share * lease.calls), isLate }];
     });
     const unused: Exchange["unused"] = returned.map(({ reset, ...lease }) => ({
       ...lease,
@@ -192,7 +195,7 @@ const exchange = fc.record({
     }));
     reports.forEach(({ id, report }) => model.report(id, report));
     reports.filter(({ forgive }) => forgive).forEach(({ id }) => model.forgive(id));
-    returned.forEach((lease) => model.giveBack(lease, what.ceiling));
+    returned.forEach((lease) => model.giveBack(lease, what.ceiling, lease.isLate));
 
     if (what.wanted === null) {
       assert.equal(await processes[what.process].exchange({ reports, unused, wanted: null }), null);

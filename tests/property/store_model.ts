@@ -282,14 +282,21 @@ export class PoolModel {
     for (const lease of this.leases) if (lease.id === id && lease.resource === resource) lease.reset ??= resetAt;
   }
 
-  giveBack({ id, resource, calls, windowEnds, reset }: HeldLease, ceiling: number | null): void {
-    const bucket = this.byId(id)?.buckets.get(resource);
-    if (bucket === undefined || bucket.windowEnds <= this.now) return;
+  /** Of an hour's last calls nothing comes back that is late. */
+  giveBack(
+    { id, resource, calls, windowEnds, reset }: HeldLease,
+    ceiling: number | null,
+    isLate: boolean,
+  ): void {
+    const donation = this.byId(id);
+    const bucket = donation?.buckets.get(resource);
+    if (donation === undefined || bucket === undefined || bucket.windowEnds <= this.now) return;
     const isItsWindow = bucket.windowEnds === windowEnds ||
       bucket.window === "github" && reset !== null && Math.abs(bucket.reset! - reset) <= 5;
     if (!isItsWindow) return;
+    const isKept = isLate && bucket.limit >= 1000 && bucket.remaining - this.floorOf(donation, bucket) <= 50;
     this.change(() => {
-      const most = Math.min(bucket.limit, ceiling ?? Infinity, bucket.remaining + calls);
+      const most = Math.min(bucket.limit, ceiling ?? Infinity, bucket.remaining + (isKept ? 0 : calls));
       bucket.remaining = Math.max(bucket.remaining, most);
       bucket.calls = Math.max(0, bucket.calls - calls);
     });

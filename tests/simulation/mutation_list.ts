@@ -117,7 +117,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     invariant: 4,
     what: "a lease takes what is the donor's",
-    edits: [store("iif(cap < 1000, ${full} - floor,", "iif(cap < 1000, ${full},")],
+    edits: [store("/ 16), ${full} - floor))", "/ 16), ${full}))")],
   },
   {
     invariant: 5,
@@ -157,8 +157,8 @@ export const MUTATIONS: readonly Mutation[] = [
     what: "what was not used is given back twice",
     edits: [
       store(
-        "remaining = max(remaining, min(cap, coalesce(:ceiling, cap), remaining + :unused))",
-        "remaining = max(remaining, min(cap, coalesce(:ceiling, cap), remaining + 2 * :unused))",
+        "remaining = max(remaining, min(cap, coalesce(:ceiling, cap), remaining + ${returned}))",
+        "remaining = max(remaining, min(cap, coalesce(:ceiling, cap), remaining + 2 * ${returned}))",
       ),
     ],
   },
@@ -217,7 +217,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     invariant: 11,
     what: "a lease takes what is the donor's",
-    edits: [store("iif(cap < 1000, ${full} - floor,", "iif(cap < 1000, ${full},")],
+    edits: [store("/ 16), ${full} - floor))", "/ 16), ${full}))")],
   },
   {
     invariant: 11,
