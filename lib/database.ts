@@ -20,6 +20,9 @@
  * 7. A WebSocket whose other end fell silent stays open, and every later call on it waits as well. So a call that was
  *    too late ends its client, and the next call gets a new one.
  * 8. Val Town documents two row shapes, objects and arrays. So rows are read through `columns`.
+ * 9. The native client answers before the event loop turns, and the memory of a statement (24 KB for a claim) is freed
+ *    only when the loop turns. A program that waits for nothing but its database would grow until it is killed, and no
+ *    timer, signal or request would get through to it. So the loop gets a turn after every few calls.
  *
  * @module
  */
@@ -80,7 +83,15 @@ export type DatabaseSource =
   | { kind: "val town" };
 
 /** A driver may have more than the two methods; what is there is used. */
-type Driver = Database & { reconnect?: () => Promise<void> | void; close?: () => void };
+type Driver = Database & {
+  /** What libSQL's own clients speak: "file", which is the native one, "http" or "ws". */
+  protocol?: string;
+  reconnect?: () => Promise<void> | void;
+  close?: () => void;
+};
+
+/** Calls of the native client until the event loop gets a turn: that costs some 4 µs, and these some 10 ms. */
+const CALLS_PER_TURN = 50;
 
 /** A database that can be relied upon: serialised, bounded in time, recovering, with one kind of error. */
 export class Connection {
@@ -96,6 +107,7 @@ export class Connection {
   #tail: Promise<unknown> = Promise.resolve();
   /** What `PRAGMA synchronous` is on the one connection; null = it was just opened. */
   #synchronous: "NORMAL" | "FULL" | null = null;
+  #callsSinceTurn = 0;
 
   private constructor(
     driver: Driver,
@@ -167,6 +179,7 @@ export class Connection {
 
   /** Tries until it works, the lock's time is up, or it fails for a reason that waiting does not mend. */
   async #persist<T>(run: () => Promise<T>, { durable = false, repeatable = false }: CallOptions): Promise<T> {
+    if (this.#driver.protocol === "file") await this.#giveWay();
     const givesUpAt = performance.now() + 2 * this.#lockTimeoutMs;
     for (let attempt = 1;; attempt++) {
       try {
@@ -181,6 +194,13 @@ export class Connection {
         await this.#sleep(Math.min(1000, 25 * 2 ** (attempt - 1)) * (0.5 + this.#random() / 2));
       }
     }
+  }
+
+  /** Lets the event loop turn when it is time: trap 9. */
+  async #giveWay(): Promise<void> {
+    if (++this.#callsSinceTurn < CALLS_PER_TURN) return;
+    this.#callsSinceTurn = 0;
+    await new Promise<void>((resolve) => setImmediate(resolve)); // a timer of 0 ms would take 2 ms
   }
 
   /** Sets what does not survive a new connection to a file. */
