@@ -20,9 +20,10 @@
  * 7. A WebSocket whose other end fell silent stays open, and every later call on it waits as well. So a call that was
  *    too late ends its client, and the next call gets a new one.
  * 8. Val Town documents two row shapes, objects and arrays. So rows are read through `columns`.
- * 9. The native client answers before the event loop turns, and the memory of a statement (24 KB for a claim) is freed
- *    only when the loop turns. A program that waits for nothing but its database would grow until it is killed, and no
- *    timer, signal or request would get through to it. So the loop gets a turn after every few calls.
+ * 9. The native client answers before the event loop turns, and the memory of a statement (some 25 KB for a claim) is
+ *    freed only when the loop turns (tursodatabase/libsql-js#153). A program that waits for nothing but its database
+ *    would grow until it is killed, and no timer, signal or request would get through to it. So the loop gets a turn
+ *    after every few calls.
  *
  * @module
  */
