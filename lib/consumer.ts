@@ -235,7 +235,7 @@ function assertTokenId(id: unknown): asserts id is number {
 
 /** The beginning of a body, without taking it from the caller; a body that cannot be read counts as empty. */
 async function readBody(response: Response): Promise<string> {
-  if (response.bodyUsed || response.body === null) return "";
+  if (response.bodyUsed || response.body === null || response.body.locked) return "";
   const reader = response.clone().body!.getReader();
   const timer = setTimeout(() => reader.cancel().catch(() => {}), BODY_TIMEOUT_MS);
   const decoder = new TextDecoder();

@@ -481,6 +481,17 @@ scenario(
   },
 );
 
+scenario("a body that the caller is reading counts as empty, and is read to its end", async ({ pool }) => {
+  const [a, b] = await donate(pool, 2);
+  for (const [id, status, reading] of [[a!, 403, "plain"], [b!, 401, "Bad credentials"]] as const) {
+    const answer = response(status, {}, reading);
+    const reader = answer.body!.getReader();
+    await pool.syncTokenHealth(id, answer);
+    assert.equal(new TextDecoder().decode((await reader.read()).value), reading);
+  }
+  assert.deepEqual(await draw(pool, 2), [a, a], "a 401 counts whatever its body says, and a 403 does not without one");
+});
+
 scenario("a suspended account leaves the pool, and late news of it meets nobody", async ({ pool, clock }) => {
   const [a, b] = await donate(pool, 2);
   await pool.syncTokenHealth(a!, response(403, {}, { message: "Sorry. Your account was suspended." }));
