@@ -86,7 +86,9 @@ export class Consumer {
   }
 
   /** See `getToken` in lib/pool.ts. */
-  async getToken({ resource = DEFAULT_RESOURCE, cost = 1 }: GetTokenOptions = {}): Promise<TokenWithSecret | null> {
+  async getToken(options: GetTokenOptions = {}): Promise<TokenWithSecret | null> {
+    assertOptions(options);
+    const { resource = DEFAULT_RESOURCE, cost = 1 } = options;
     assertResource(resource);
     assertCost(cost);
     // Without the key and without the database, so that the switch works whatever else is broken.
@@ -222,6 +224,15 @@ export class Consumer {
   }
 }
 
+/** A name by itself, which `availability` takes, would be charged to core without a word. */
+function assertOptions(options: unknown): void {
+  if (typeof options === "object" && options !== null) return;
+  const type = options === null ? "null" : `of type ${typeof options}`;
+  throw new TypeError(
+    `Cannot draw a token with options that are ${type}: give an object such as { resource: "search" }`,
+  );
+}
+
 function assertCost(cost: unknown): asserts cost is number {
   if (typeof cost !== "number") throw new TypeError(`Cannot charge a cost of type ${typeof cost}: give a number`);
   if (!Number.isSafeInteger(cost) || cost < 1) {
@@ -230,7 +241,9 @@ function assertCost(cost: unknown): asserts cost is number {
 }
 
 function assertTokenId(id: unknown): asserts id is number {
-  if (typeof id !== "number") throw new TypeError(`Cannot report on a token id of type ${typeof id}: give its number`);
+  if (Number.isFinite(id)) return;
+  const found = typeof id === "number" ? `that is ${id}` : `of type ${typeof id}`;
+  throw new TypeError(`Cannot report on a token id ${found}: give its number`);
 }
 
 /** The beginning of a body, without taking it from the caller; a body that cannot be read counts as empty. */

@@ -239,6 +239,13 @@ export class Connection {
   }
 }
 
+/** Checks what a caller gives for a database, which is only used much later. */
+export function assertDatabase(value: unknown): asserts value is Database | string {
+  const { execute, batch } = (value ?? {}) as Partial<Database>;
+  if (typeof value === "string" || (typeof execute === "function" && typeof batch === "function")) return;
+  throw new TypeError("Cannot use this database: give a libSQL URL, or a client with execute() and batch()");
+}
+
 /** Whether the database is a file; one in memory would be gone if its connection were reopened. */
 function isFileUrl(url: string): boolean {
   return url.startsWith("file:") && !url.includes(":memory:") && !url.includes("mode=memory");

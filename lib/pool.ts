@@ -85,7 +85,7 @@ export interface Pool extends AsyncDisposable {
  *
  * @param options What the pool is made of; what is absent comes from the environment.
  * @returns The same functions as this module's, and `close()`.
- * @throws {RangeError} When the reserve is not between 0 and 0.95.
+ * @throws {TypeError | RangeError} When the database is none, or the reserve is not between 0 and 0.95.
  *
  * @example A pool in a file, with a donation
  * ```ts

@@ -10,7 +10,7 @@
 
 import { assertReserve, type Config, type Environment, Settings, type Variable } from "./config.ts";
 import { Keyring, type Mac } from "./crypto.ts";
-import { Connection, type ConnectionOptions, type Database, type DatabaseSource } from "./database.ts";
+import { assertDatabase, Connection, type ConnectionOptions, type Database, type DatabaseSource } from "./database.ts";
 import { PoolError } from "./errors.ts";
 import type { SealedDonation } from "./records.ts";
 import { Store } from "./store.ts";
@@ -104,8 +104,9 @@ export class Vault {
   /** Tokens that did not open and were counted, by row and sealed text. */
   readonly #unreadable = new Set<string>();
 
-  /** @throws {RangeError} When the reserve is not between 0 and 0.95. */
+  /** @throws {TypeError | RangeError} When the database is none, or the reserve is not between 0 and 0.95. */
   constructor(options: VaultOptions) {
+    if (options.database !== undefined) assertDatabase(options.database);
     if (options.reserve !== undefined) assertReserve(options.reserve);
     this.#options = options;
     this.#settings = new Settings({

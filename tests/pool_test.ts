@@ -5,7 +5,15 @@
 
 import assert from "node:assert/strict";
 import { createClient } from "npm:@libsql/client@0.18.0";
-import { createPool, type Database, type Pool, PoolError, type PoolOptions, type RateLimitInfo } from "../lib/pool.ts";
+import {
+  createPool,
+  type Database,
+  type GetTokenOptions,
+  type Pool,
+  PoolError,
+  type PoolOptions,
+  type RateLimitInfo,
+} from "../lib/pool.ts";
 import { Consumer } from "../lib/consumer.ts";
 import { Vault } from "../lib/vault.ts";
 import {
@@ -617,7 +625,7 @@ scenario("the database's own clock is used when none was given", async ({ url })
   assert.equal((await pool.getToken())?.rate_limit_remaining, 3999);
 });
 
-scenario("what is asked for must make sense", async ({ pool, another }) => {
+scenario("what is asked for must make sense", async ({ pool, clock, another }) => {
   for (const cost of [0, -1, 1.5, NaN, Infinity, 2 ** 53]) await assert.rejects(pool.getToken({ cost }), RangeError);
   await assert.rejects(pool.getToken({ cost: "1" as unknown as number }), TypeError);
   for (const resource of ["", "Core", "a b", "x".repeat(65), "core'; --"]) {
@@ -625,7 +633,16 @@ scenario("what is asked for must make sense", async ({ pool, another }) => {
     await assert.rejects(pool.availability(resource), RangeError);
   }
   await assert.rejects(pool.getToken({ resource: 1 as unknown as string }), TypeError);
-  await assert.rejects(pool.syncTokenHealth("1" as unknown as number, response(200)), TypeError);
+  for (const options of ["search", null, 1]) {
+    await assert.rejects(pool.getToken(options as unknown as GetTokenOptions), TypeError, "options are an object");
+  }
+  for (const id of ["1" as unknown as number, NaN, Infinity]) {
+    await assert.rejects(pool.syncTokenHealth(id, response(200)), TypeError);
+    await assert.rejects(pool.reportUsage(id, report(5000, 4000, clock.seconds + 600)), TypeError);
+  }
+  for (const database of [null, 1, {}, { execute() {} }]) {
+    assert.throws(() => another({ database: database as unknown as Database }), TypeError);
+  }
   await assert.rejects(pool.reportUsage(1, null as unknown as RateLimitInfo), TypeError);
   for (const reserve of [-0.1, 0.96, NaN]) {
     assert.throws(() => another({ reserve }), RangeError);
