@@ -14,12 +14,12 @@
  */
 
 import { PoolError } from "./errors.ts";
-import { getToken, type Pool, poolFetch } from "./pool.ts";
+import { availability, getToken, type Pool, poolFetch } from "./pool.ts";
 
 /** What Octokit passes on from its `auth` option. */
 export interface PoolAuthOptions {
   /** The pool; by default the one of the environment. */
-  pool?: Pick<Pool, "fetch" | "getToken">;
+  pool?: Pick<Pool, "fetch" | "getToken"> & Partial<Pick<Pool, "availability">>;
 }
 
 /** What `octokit.auth()` resolves to. */
@@ -61,11 +61,14 @@ export interface PoolAuth {
  * @returns A function that resolves to a token, with the hook that Octokit calls for each request. Both throw
  * {@linkcode PoolError} with code `exhausted` when nothing is usable.
  */
-export function createPoolAuth({ pool = { fetch: poolFetch, getToken } }: PoolAuthOptions = {}): PoolAuth {
+export function createPoolAuth(
+  { pool = { fetch: poolFetch, getToken, availability } }: PoolAuthOptions = {},
+): PoolAuth {
   async function auth(): Promise<PoolAuthentication> {
     const token = await pool.getToken();
-    if (token === null) throw new PoolError("exhausted", "The pool has no core calls left");
-    return { type: "token", tokenType: "oauth", token: token.token };
+    if (token !== null) return { type: "token", tokenType: "oauth", token: token.token };
+    const retryAt = (await pool.availability?.())?.next_available_at;
+    throw new PoolError("exhausted", "The pool has no core calls left", { retryAt });
   }
 
   async function hook(request: OctokitRequest, route: unknown, parameters?: unknown): Promise<unknown> {

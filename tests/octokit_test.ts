@@ -171,8 +171,9 @@ scenario("an abort is Octokit's own error, and sends nothing more", async (world
 scenario("auth() gives a token as Octokit's contract has it, and a dry pool's error", async (world, octokit) => {
   assert.deepEqual(await octokit.auth(), { type: "token", tokenType: "oauth", token: world.tokens[0] });
   assert.equal((await world.pool.availability()).usable, 4999, "charged for one call");
-  await world.rows("UPDATE token_pool_limits SET ready_at = 9e12");
-  await assert.rejects(octokit.auth() as Promise<unknown>, { name: "PoolError", code: "exhausted" });
+  const retryAt = world.clock.time + 60_000;
+  await world.rows(`UPDATE token_pool_limits SET ready_at = ${retryAt}`);
+  await assert.rejects(octokit.auth() as Promise<unknown>, { name: "PoolError", code: "exhausted", retryAt });
 }, { donors: 1 });
 
 Deno.test("the strategy needs no options, and does nothing before the first request", async () => {
@@ -193,4 +194,5 @@ Deno.test("a pool of another copy of this library has its errors unwrapped as we
   };
   const octokit = new Octokit({ authStrategy: createPoolAuth, auth: { pool } });
   await assert.rejects(octokit.request(REPO, OWNER), PoolErrorOfAnotherCopy);
+  await assert.rejects(octokit.auth() as Promise<unknown>, { code: "exhausted", retryAt: null }, "it cannot tell when");
 });
