@@ -56,10 +56,12 @@ const keys = z.string().transform((text) => text.split(",").map((part) => part.t
   .refine((parts) => parts.every(isKey), `must be old keys separated by commas, each ${KEY_HELP}`);
 
 function url(schemes: string[], example: string) {
-  return z.string().refine(
-    (text) => URL.canParse(text) && schemes.includes(new URL(text).protocol),
-    `must be a URL such as ${example}`,
-  );
+  return z.string().refine((text) => {
+    if (!URL.canParse(text)) return false;
+    const { protocol, pathname } = new URL(text);
+    // SQLite takes a file without a name for a temporary one: donations would be gone with the process.
+    return schemes.includes(protocol) && (protocol !== "file:" || pathname !== "/");
+  }, `must be a URL such as ${example}`);
 }
 
 const baseUrl = (example: string) => url(["http:", "https:"], example).transform((text) => text.replace(/\/+$/, ""));

@@ -183,7 +183,17 @@ Deno.test("Settings.read() takes the addresses of a libSQL database", () => {
   ) {
     assert.equal(read(name, url), url);
   }
-  for (const url of ["token-pool.db", "postgres://pool.example", "pool.turso.io", "ftp://x", "memory"]) {
+  for (
+    const url of [
+      "file:",
+      "file:?mode=rwc",
+      "token-pool.db",
+      "postgres://pool.example",
+      "pool.turso.io",
+      "ftp://x",
+      "memory",
+    ]
+  ) {
     const message = complaint({ [name]: url });
     assert.match(message, /TOKEN_POOL_DATABASE_URL must be a URL such as file:token-pool.db or libsql:/, url);
   }
