@@ -176,6 +176,11 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     return c.html(messagePage({ ...message, reference: c.get("requestId") }), status);
   }
 
+  /** What has no page of its own to fail with says in the log why it did. */
+  function noteFailure(c: AppContext, error: PoolError): void {
+    c.set("failed", { level: "error", ...aboutError(error) });
+  }
+
   let { logPolls } = options;
   function isLogged(route: string): boolean {
     return !POLLED.has(route) || (logPolls ??= !settings.onValTown);
@@ -372,7 +377,8 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
   }
 
   app.get("/status", etag({ retainedHeaders: RETAINED_BY_304 }), async (c) => {
-    const { status, json, etag: version } = await figures();
+    const { status, json, etag: version, error } = await figures();
+    if (error !== null) noteFailure(c, error);
     letEverybodyRead(c);
     c.header("ETag", version);
     c.header("Content-Type", "application/json; charset=utf-8");
@@ -399,8 +405,9 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
   });
 
   app.get("/healthz", async (c) => {
-    await figures();
-    const health = await checkHealth(vault, stats);
+    const { error } = await figures();
+    if (error !== null) noteFailure(c, error);
+    const health = await checkHealth(vault, stats, (error) => noteFailure(c, error));
     c.header("Content-Type", "application/health+json");
     return c.body(JSON.stringify(health), health.status === "fail" ? 503 : 200);
   });

@@ -81,8 +81,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   stats: {
     what: "what /status says, and what was counted",
     run: async ({ vault }) => {
-      const { status, counters } = await new Stats(vault).snapshot();
-      return { found: status, lines: render({ ...status, counters }), code: status.status === "down" ? 1 : 0 };
+      const { status, counters, error } = await new Stats(vault).snapshot();
+      const lines = render({ ...status, counters });
+      return error === null ? { found: status, lines } : { found: status, lines, notes: [error.message], code: 1 };
     },
   },
   doctor: {

@@ -76,6 +76,8 @@ export interface StatusSnapshot {
   history: History;
   /** What happened so often; null while the database does not answer. */
   counters: Counters | null;
+  /** Why the pool is down: for its operator, not for the public. */
+  error: PoolError | null;
 }
 
 const EMPTY: Omit<Status, "status" | "updated_at"> = {
@@ -129,22 +131,22 @@ export class Stats {
   async #query(): Promise<StatusSnapshot> {
     const changes = this.#changes;
     const at = this.#vault.now();
-    const { status, due, capacity, history, counters } = await this.#read();
+    const { status, due, capacity, history, counters, error } = await this.#read();
     const json = JSON.stringify(status);
     const etag = `"${await sha256Base64Url(json)}"`;
-    const snapshot = { status, json, etag, isUpkeepDue: due > 0, capacity, history, counters };
+    const snapshot = { status, json, etag, isUpkeepDue: due > 0, capacity, history, counters, error };
     if (changes === this.#changes) this.#cached = { snapshot, at };
     return snapshot;
   }
 
-  async #read(): Promise<Pick<StatusSnapshot, "status" | "capacity" | "history" | "counters"> & { due: number }> {
+  async #read(): Promise<Omit<StatusSnapshot, "json" | "etag" | "isUpkeepDue"> & { due: number }> {
     try {
       const figures = await (await this.#vault.store()).stats();
       const [, , , , shared = 0] = figures.resources.find(([name]) => name === DEFAULT_RESOURCE) ?? [];
       const { due, calls: [calls] } = figures;
       this.#calls = calls < this.#calls - GIVEN_BACK_AT_MOST ? calls : Math.max(this.#calls, calls);
       const counters = { ...figures.counters, calls: this.#calls };
-      return { status: statusOf(figures), due, capacity: shared, history: historyOf(figures), counters };
+      return { status: statusOf(figures), due, capacity: shared, history: historyOf(figures), counters, error: null };
     } catch (error) {
       if (!(error instanceof PoolError)) throw error;
       const { status = EMPTY, capacity = 0, history = NO_HISTORY } = this.#cached?.snapshot ?? {};
@@ -155,6 +157,7 @@ export class Stats {
         capacity,
         history,
         counters: null,
+        error,
       };
     }
   }
@@ -226,8 +229,13 @@ export interface Health {
  *
  * @param vault The pool.
  * @param stats Its figures.
+ * @param onFailure Told what has failed, which the answer does not say in full.
  */
-export async function checkHealth(vault: Vault, stats: Stats): Promise<Health> {
+export async function checkHealth(
+  vault: Vault,
+  stats: Stats,
+  onFailure: (error: PoolError) => void = () => {},
+): Promise<Health> {
   const time = new Date(vault.now()).toISOString();
   let output: string | null = null;
   try {
@@ -236,6 +244,7 @@ export async function checkHealth(vault: Vault, stats: Stats): Promise<Health> {
   } catch (error) {
     if (!(error instanceof PoolError)) throw error;
     output = FAILURES[error.code] ?? error.code;
+    onFailure(error);
   }
   const { status: figures } = await stats.snapshot();
   const usable = figures.resources[DEFAULT_RESOURCE]?.usable ?? 0;

@@ -43,9 +43,14 @@ Deno.test("admin list and stats show states and figures, and no token", async ()
   for (const { out } of [list, stats, plain]) assert.doesNotMatch(out, /gho_|v1\./);
 });
 
-Deno.test("admin stats exits with 1 when the database does not answer", async () => {
-  const { code, out } = await admin(["stats", "--json"], { TOKEN_POOL_DATABASE_URL: "http://127.0.0.1:9" });
-  assert.deepEqual([code, JSON.parse(out).status], [1, "down"]);
+Deno.test("admin stats exits with 1 when there are no figures, and says why", async () => {
+  for (
+    const [url, why] of [["http://127.0.0.1:9", /did not carry out/], ["mysql://x", /URL must be a URL such/]] as const
+  ) {
+    const { code, out, err } = await admin(["stats", "--json"], { TOKEN_POOL_DATABASE_URL: url });
+    assert.deepEqual([code, JSON.parse(out).status], [1, "down"]);
+    assert.match(err, why);
+  }
 });
 
 Deno.test("admin says what is missing, and exits with 1", async () => {

@@ -173,15 +173,23 @@ Deno.test("a request's id is its error page's reference, also among requests at 
   assert.deepEqual(references.toSorted(), ids.toSorted());
 });
 
-Deno.test("a request that the service fails is an error in the log, also without a page", async () => {
+Deno.test("a request that the service fails is an error in the log, which says why, also without a page", async () => {
   await using service = await temporaryService();
+  await service.app.request("/healthz");
   service.database.failing = /^/;
+  service.clock.advance(15_000);
   await service.app.request("/status");
   await service.app.request("/healthz");
-  assert.deepEqual(logged(service).map(({ level, event, status }) => [level, event, status]), [
-    ["error", "request", 503],
-    ["error", "request", 503],
+  service.database.failing = null;
+  service.variables["TOKEN_ENCRYPTION_KEY"] = "canary";
+  await service.app.request("/healthz");
+  assert.deepEqual(logged(service).map(({ level, event, status, code }) => [level, event, status, code]), [
+    ["info", "request", 200, undefined],
+    ["error", "failure", 503, "database"],
+    ["error", "failure", 503, "database"],
+    ["error", "failure", 503, "config"],
   ]);
+  assert.match(service.log[3]!, /TOKEN_ENCRYPTION_KEY must be exactly 64 hex digits/);
 });
 
 Deno.test("on Val Town a poll that went well has no line, unless it is asked for; what fails has one", async () => {
