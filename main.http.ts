@@ -213,6 +213,10 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     options.onRoute?.(method, route);
     const start = performance.now();
     await next();
+    // A server counts what is left of the answer, which is nothing, where it has to say what GET would send (RFC 9110, 8.6).
+    if (method === "HEAD" && c.res.body !== null) {
+      c.header("Content-Length", String((await c.res.clone().arrayBuffer()).byteLength));
+    }
     const failed = c.get("failed");
     const { status } = c.res;
     if (failed === undefined && status < 400 && !isLogged(route)) return;
