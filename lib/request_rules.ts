@@ -27,9 +27,10 @@ const DONOR_SEGMENTS = new Set([
 ]);
 const DONOR_PATHS = new Set(["/issues", "/gists", "/gists/starred", "/rate_limit"]);
 const DONOR_ENDINGS = [
-  /^\/(?:repos\/[^/]+|repositories)\/[^/]+\/(?:subscription|notifications|codespaces)$/,
+  /^\/(?:repos\/[^/]+|repositories)\/[^/]+\/(?:subscription|notifications|codespaces(?:\/.+)?)$/,
   /^\/(?:orgs|organizations)\/[^/]+\/issues$/,
   /^\/gists\/[^/]+\/star$/,
+  /^\/users\/[^/]+\/events\/orgs\/[^/]+$/, // shown to that user only
 ];
 
 /** In a search: whoever the token belongs to. */
