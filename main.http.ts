@@ -16,6 +16,7 @@ import { deleteCookie, getCookie, setCookie } from "npm:hono@4.13.19/cookie";
 import { bodyLimit } from "npm:hono@4.13.19/body-limit";
 import { etag } from "npm:hono@4.13.19/etag";
 import { secureHeaders } from "npm:hono@4.13.19/secure-headers";
+import { isThisMachine } from "./lib/config.ts";
 import {
   DonationFlow,
   type Outcome,
@@ -124,8 +125,9 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
 
   function cookieOptions(c: Context) {
     const common = { httpOnly: true, sameSite: "Lax", path: "/" } as const;
-    const isSecure = publicOrigin(c).startsWith("https:");
-    return isSecure ? { ...common, secure: true, prefix: "host" as const } : common;
+    const { protocol, hostname } = new URL(publicOrigin(c));
+    const isTrial = protocol === "http:" && isThisMachine(hostname); // where browsers may refuse the strict ones
+    return isTrial ? common : { ...common, secure: true, prefix: "host" as const };
   }
 
   function flow(c: Context): DonationFlow {

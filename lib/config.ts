@@ -229,6 +229,11 @@ function check(values: Values): { config: Config | null; problems: Problem[] } {
   return { config: null, problems };
 }
 
+/** Whether the host of an address is the machine itself, so that nobody listens on the way. */
+export function isThisMachine(hostname: string): boolean {
+  return /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname) || hostname.endsWith(".localhost");
+}
+
 /** Checks a share that is kept for the donor. */
 export function assertReserve(value: unknown): asserts value is number {
   if (typeof value !== "number") throw new TypeError(`Cannot use a reserve of type ${typeof value}: give a number`);

@@ -9,7 +9,7 @@
  * @module
  */
 
-import type { Config, Environment, Variable } from "./config.ts";
+import { type Config, type Environment, isThisMachine, type Variable } from "./config.ts";
 import { examineDatabase } from "./doctor_database.ts";
 import { PoolError } from "./errors.ts";
 import { clockFinding, fail, type Finding, ok, unseen, warn } from "./findings.ts";
@@ -101,8 +101,7 @@ function aboutAddress({ environment, vault }: DoctorOptions, config: Config | nu
     return [fail("public-url", "PUBLIC_URL is not an address", "set PUBLIC_URL to one such as https://pool.example")];
   }
   const { protocol, hostname, origin, pathname, search, hash, username } = new URL(text);
-  const isLocal = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname) || hostname.endsWith(".localhost");
-  if (protocol === "http:" && !isLocal) {
+  if (protocol === "http:" && !isThisMachine(hostname)) {
     return [fail(
       "public-url",
       `PUBLIC_URL is http on ${hostname}: browsers refuse the service's cookies, and codes travel in the open`,

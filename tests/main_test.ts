@@ -298,6 +298,16 @@ Deno.test("the cookies work on http://localhost too, by a plain name", async () 
   assert.deepEqual([...browser.cookies], []);
 });
 
+Deno.test("the cookies are as strict by http as by https, but on this machine", async () => {
+  const origins = [["http://pool.example", true], ["http://192.168.0.9:8000", true], ["http://127.0.0.1:8000", false]];
+  for (const [origin, isStrict] of [...origins, ["http://localhost.example", true], ["http://[::1]:8000", false]]) {
+    await using service = await temporaryService({ variables: { PUBLIC_URL: String(origin) } });
+    const { set: [cookie] } = cookiesOf(await service.app.request("/auth"));
+    assert.equal(cookie!.name.startsWith("__Host-"), isStrict, String(origin));
+    assert.equal(cookie!.attributes.has("secure"), isStrict, String(origin));
+  }
+});
+
 Deno.test("no header of a request changes where people are sent or what their cookies are", async () => {
   await using service = await temporaryService();
   const poisons: Record<string, string>[] = [
