@@ -20,6 +20,10 @@ export const DEFAULT_RESERVE = 0.25;
 /** The largest reserve that can be chosen; more would leave nothing to share. */
 export const MAX_RESERVE = 0.95;
 
+/** Where people sign in, and where tokens are used, when nothing else is set. */
+export const DEFAULT_GITHUB_URL = "https://github.com";
+export const DEFAULT_GITHUB_API_URL = "https://api.github.com";
+
 const VARIABLES = [
   "GITHUB_CLIENT_ID",
   "GITHUB_CLIENT_SECRET",
@@ -89,8 +93,8 @@ const schema = z.object({
   TOKEN_POOL_RESERVE: reserve.default(DEFAULT_RESERVE),
   TOKEN_POOL_DISABLED: flag.default(false),
   PUBLIC_URL: baseUrl("https://pool.example").transform((text) => new URL(text).origin).optional(),
-  GITHUB_URL: baseUrl("https://github.com").default("https://github.com"),
-  GITHUB_API_URL: baseUrl("https://api.github.com").default("https://api.github.com"),
+  GITHUB_URL: baseUrl(DEFAULT_GITHUB_URL).default(DEFAULT_GITHUB_URL),
+  GITHUB_API_URL: baseUrl(DEFAULT_GITHUB_API_URL).default(DEFAULT_GITHUB_API_URL),
   PORT: port.default(8000),
   HOST: z.string().default("127.0.0.1"),
 });

@@ -9,7 +9,14 @@
  * @module
  */
 
-import { type Config, type Environment, isThisMachine, type Variable } from "./config.ts";
+import {
+  type Config,
+  DEFAULT_GITHUB_API_URL,
+  DEFAULT_GITHUB_URL,
+  type Environment,
+  isThisMachine,
+  type Variable,
+} from "./config.ts";
 import { examineDatabase } from "./doctor_database.ts";
 import { PoolError } from "./errors.ts";
 import { clockFinding, fail, type Finding, ok, unseen, warn } from "./findings.ts";
@@ -69,6 +76,14 @@ function aboutSettings({ vault: { settings } }: DoctorOptions): Finding[] {
       )
       : ok("reserve", `${config.TOKEN_POOL_RESERVE} of each limit stays its donor's`),
   );
+  if (config.GITHUB_URL !== DEFAULT_GITHUB_URL && config.GITHUB_API_URL === DEFAULT_GITHUB_API_URL) {
+    const [site, api] = [new URL(config.GITHUB_URL).host, new URL(config.GITHUB_API_URL).host];
+    findings.push(fail(
+      "github-address",
+      `tokens and the app's secret of ${site} would be sent to ${api}: GITHUB_URL is set, and GITHUB_API_URL is not`,
+      `set GITHUB_API_URL as well, to ${config.GITHUB_URL}/api/v3 on GitHub Enterprise Server`,
+    ));
+  }
   const id = config.GITHUB_CLIENT_ID;
   if (id !== undefined) {
     findings.push(

@@ -146,6 +146,14 @@ const CASES: Case[] = [
     remedy: /nothing, if this pool is new/,
   },
   {
+    what: "an API that is not of the GitHub that donors sign in to",
+    make: set("GITHUB_URL", "https://github.corp.example"),
+    name: "github-address",
+    status: "fail",
+    found: /tokens and the app's secret of github.corp.example would be sent to api.github.com/,
+    remedy: /set GITHUB_API_URL as well, to https:\/\/github.corp.example\/api\/v3/,
+  },
+  {
     what: "an address by http",
     make: set("PUBLIC_URL", "http://pool.example"),
     name: "public-url",
