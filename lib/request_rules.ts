@@ -105,8 +105,9 @@ export async function toApiRequest(
   }
   request.headers.delete("host");
   // Deno 2.7.5 forgets how a request is to be cached, so it is said in a header as well.
+  const cache = init.cache ?? request.cache ?? PLAIN_GET.cache;
   if (init.cache === "no-store" || init.cache === "reload") request.headers.set("cache-control", "no-store");
-  const { method, url, redirect, cache, signal } = request;
+  const { method, url, redirect, signal } = request;
   const body = request.body === null ? "" : await request.clone().text();
   return { target: request, method, url, headers: Object.fromEntries(request.headers), body, redirect, cache, signal };
 }
