@@ -98,11 +98,11 @@ export function createPoolFetch(
   const dry = new Map<string, Promise<PoolError>>();
 
   async function poolFetch(input: RequestInfo | URL, init: PoolRequestInit = {}): Promise<Response> {
-    const { pool: options = {}, ...rest } = init;
+    const { pool: options = {} } = init;
     assertOptions(options);
     const config = vault.settings.glance(READ_AT_EACH_CALL) ?? vault.settings.read();
     const { GITHUB_API_URL: apiUrl, TOKEN_POOL_DISABLED: isDisabled } = config;
-    const request = await toApiRequest(input, rest, apiUrl);
+    const request = await toApiRequest(input, init, apiUrl);
     assertAllowed(request, apiUrl);
     // Who brings a token of their own does not need one of the pool's.
     if ("authorization" in request.headers) return await fetch(request.target);

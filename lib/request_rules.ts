@@ -94,7 +94,7 @@ export async function toApiRequest(
 ): Promise<ApiRequest> {
   const target = targetOf(input, apiUrl);
   // Nearly every call is one, and a Request takes longer to make and to send than all that the pool does besides.
-  if (!(target instanceof Request) && Object.keys(init).length === 0) {
+  if (!(target instanceof Request) && isEmpty(init)) {
     const url = new URL(target).href;
     return { ...PLAIN_GET, target: url, url };
   }
@@ -151,6 +151,12 @@ export function withoutDonorHeaders(response: Response, url: string): Response {
   const clean = new Response(BODILESS.has(response.status) ? null : response.body, response);
   for (const name of DONOR_HEADERS) clean.headers.delete(name);
   return Object.defineProperty(clean, "url", { value: url.replace(/#.*/s, ""), configurable: true });
+}
+
+/** Whether nothing is said of the request itself; what a class says, or a Request in the place of an init, counts. */
+function isEmpty(init: RequestInit): boolean {
+  const isPlain = [Object.prototype, null].includes(Object.getPrototypeOf(init));
+  return isPlain && Object.keys(init).every((name) => name === "pool");
 }
 
 function targetOf(input: RequestInfo | URL, apiUrl: string): RequestInfo | URL {

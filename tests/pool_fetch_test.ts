@@ -486,6 +486,30 @@ scenario("a path, a URL, a URL object and a Request do as well", async (world) =
   await assert.rejects(world.pool.fetch("repos/denoland/deno"), TypeError);
 });
 
+scenario(
+  "what a Request or an object of a class says in the place of an init counts, as it does for fetch",
+  async (world) => {
+    const headers = { authorization: "Bearer mine", "x-mine": "yes" };
+    class Init {
+      get headers(): Record<string, string> {
+        return headers;
+      }
+    }
+    for (const init of [new Request("https://example.com/", { headers }), new Init()]) {
+      await statusOf(world.pool.fetch(REPO, init));
+      const { url, headers } = world.sent.at(-1)!;
+      assert.deepEqual([url, tokenOf({ headers } as Request), headers.get("x-mine")], [
+        `https://api.github.com${REPO}`,
+        "mine",
+        "yes",
+      ]);
+    }
+    await assert.rejects(world.pool.fetch(REPO, new Request("https://example.com/", { method: "PUT" })), {
+      code: "forbidden_request",
+    });
+  },
+);
+
 scenario("GitHub Enterprise Server has a prefix for REST and another place for GraphQL", async (world) => {
   const api = "https://github.example/api/v3";
   const pool = world.another({ githubApiUrl: api });
