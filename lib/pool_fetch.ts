@@ -152,7 +152,7 @@ export function createPoolFetch(
     for (let n = 1;; n++) {
       const ticket = await takeTicket(resource, n === 1 ? cached?.tokenId : undefined, patience);
       const isRevalidation = n === 1 && cached !== null && ticket.id === cached.tokenId;
-      onEvent?.({ type: "sent", tokenId: ticket.id, attempt: n });
+      tell({ type: "sent", tokenId: ticket.id, attempt: n }, onEvent, () => parts.leases.unused(ticket));
       let answer: Answer;
       try {
         answer = await send(isRevalidation ? onlyIfChanged(request, cached.etag) : request, ticket, apiUrl, patience);
@@ -163,13 +163,14 @@ export function createPoolFetch(
         continue;
       }
       const { response, url, refusal, tokenId } = answer;
-      onEvent?.({ type: "answered", tokenId: ticket.id, attempt: n, status: response.status });
+      const { status } = response;
+      tell({ type: "answered", tokenId: ticket.id, attempt: n, status }, onEvent, () => discard(response));
       if (refusal !== null && n < attempts) {
+        await discard(response);
         onEvent?.({ type: "rotated", tokenId: ticket.id, attempt: n, reason: refusal });
-        await response.body?.cancel();
         continue;
       }
-      if (isRevalidation && response.status === 304) {
+      if (isRevalidation && status === 304) {
         onEvent?.({ type: "cached", tokenId: ticket.id });
         return cached.toResponse(response);
       }
@@ -233,7 +234,7 @@ export function createPoolFetch(
       const isRedirect = REDIRECTS.has(response.status) && location !== null;
       const isLeft = redirect === "manual" || (redirect === "follow" && method === "POST");
       if (!isRedirect || isLeft) return { response, url, tokenId, refusal };
-      await response.body?.cancel();
+      await discard(response);
       if (redirect === "error") throw new RedirectError("Cannot follow a redirect: the request forbids it");
       if (redirects >= REDIRECTS_AT_MOST) throw new RedirectError("Cannot follow more redirects: they may not end");
       const next = URL.canParse(location, url) ? new URL(location, url) : null;
@@ -279,13 +280,27 @@ export function createPoolFetch(
       case "usage":
         leases.answered(ticket, verdict.report, verdict);
         await leases.hurry();
-        await consumer.noteExpiry(ticket.id, response);
+        await noteExpiry(ticket.id, response);
         break;
       default:
         leases.drop(ticket);
-        await consumer.carryOut(ticket.id, verdict);
+        try {
+          await consumer.carryOut(ticket.id, verdict);
+        } catch (error) {
+          await discard(response);
+          throw error;
+        }
     }
     return verdict;
+  }
+
+  /** If the database is away, the next answer says it again; this one is the caller's all the same. */
+  async function noteExpiry(tokenId: number, response: Response): Promise<void> {
+    try {
+      await parts.consumer.noteExpiry(tokenId, response);
+    } catch (error) {
+      if (!(error instanceof PoolError)) throw error;
+    }
   }
 
   return poolFetch;
@@ -329,6 +344,21 @@ function onlyIfChanged(request: ApiRequest, etag: string): ApiRequest {
 
 function withoutPrivateHeaders(headers: ApiRequest["headers"]): ApiRequest["headers"] {
   return Object.fromEntries(Object.entries(headers).filter(([name]) => !PRIVATE_HEADERS.includes(name)));
+}
+
+/** Tells the caller what happens. If the caller throws, what is held is let go first. */
+function tell(event: PoolFetchEvent, onEvent: PoolFetchOptions["onEvent"], letGo: () => void): void {
+  try {
+    onEvent?.(event);
+  } catch (error) {
+    letGo();
+    throw error;
+  }
+}
+
+/** Lets go of a body that nobody will read; one that has broken off is gone already. */
+async function discard({ body }: Response): Promise<void> {
+  await body?.cancel().catch(() => {});
 }
 
 async function wait(ms: number, signal: Signal): Promise<void> {

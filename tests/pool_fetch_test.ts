@@ -440,6 +440,46 @@ scenario("onEvent is told what happens, in order, and no secret", async (world) 
   for (const secret of github.secrets) assert.ok(!JSON.stringify(events).includes(secret));
 });
 
+/** An answer that goes on for ever, and whether somebody has let go of it. */
+function endless(status: number, headers: HeadersInit = {}): { answer: Response; isLetGo: () => boolean } {
+  let isLetGo = false;
+  const body = new ReadableStream({
+    start: (controller) => controller.enqueue(new Uint8Array(70_000)), // more than is read to judge it
+    cancel: () => void (isLetGo = true),
+  });
+  return { answer: new Response(body, { status, headers }), isLetGo: () => isLetGo };
+}
+
+scenario("an onEvent that throws is the caller's, and costs neither a call nor a connection", async (world) => {
+  const failAt = (wanted: string) => ({
+    onEvent({ type }: PoolFetchEvent) {
+      if (type === wanted) throw new Error(`${type}?`);
+    },
+  });
+  for (let n = 0; n < 20; n++) await assert.rejects(world.pool.fetch(repo(n), { pool: failAt("sent") }), /sent/);
+  assert.equal(world.sent.length, 0);
+  for (const [type, status] of [["answered", 200], ["rotated", 502]] as const) {
+    const { answer, isLetGo } = endless(status);
+    world.intercept = () => answer;
+    await assert.rejects(world.pool.fetch(REPO, { pool: failAt(type) }), new RegExp(type));
+    assert.ok(isLetGo(), type);
+  }
+  await world.pool.close();
+  assert.equal((await world.another().availability()).usable, 5000 - 2);
+}, { donors: 1 });
+
+scenario("a refusal that breaks off in the middle is one like any other", async (world) => {
+  const brokenOff = (status: number, headers: HeadersInit) =>
+    new Response(new ReadableStream({ pull: (body) => body.error(new TypeError("connection reset")) }), {
+      status,
+      headers,
+    });
+  const answers = [brokenOff(403, { "retry-after": "5" }), brokenOff(401, {}), null];
+  world.intercept = () => answers.shift() ?? null;
+  assert.equal(await statusOf(world.pool.fetch(REPO)), 200);
+  assert.deepEqual(world.statuses, [403, 401, 200]);
+});
+
 scenario("a token of the caller's own is sent as it is, and none of the pool's is drawn", async (world) => {
   const own = world.github.grantToken("user3");
   for (const authorization of [`Bearer ${own}`, `token ${own}`]) {
@@ -685,6 +725,31 @@ scenario("a database that is away is a typed error, and the pool recovers", asyn
   world.isDatabaseDown = false;
   assert.equal(await statusOf(world.pool.fetch(REPO)), 200);
 });
+
+scenario(
+  "when the database goes away meanwhile, an answer is still the caller's, and no connection is held",
+  async (world) => {
+    world.intercept = () => {
+      world.isDatabaseDown = true;
+      const expiry = { "github-authentication-token-expiration": "2027-01-19 07:08:40 UTC" };
+      return response(200, { ...limitHeaders(5000, 4000, world.clock.seconds + 3600), ...expiry });
+    };
+    assert.equal(await statusOf(world.pool.fetch(REPO)), 200);
+    world.isDatabaseDown = false;
+    assert.equal(await statusOf(world.pool.fetch(REPO)), 200);
+    world.isDatabaseDown = false;
+    assert.equal(await statusOf(world.pool.fetch(REPO)), 200);
+    world.isDatabaseDown = false;
+    const { answer, isLetGo } = endless(403, { "retry-after": "5" });
+    world.intercept = () => {
+      world.isDatabaseDown = true;
+      return answer;
+    };
+    await assert.rejects(world.pool.fetch(REPO), { code: "database" });
+    assert.ok(isLetGo());
+    world.isDatabaseDown = false;
+  },
+);
 
 scenario("pool.fetch works when it is taken out of the pool", async (world) => {
   const { fetch, poolFetch } = world.pool;
