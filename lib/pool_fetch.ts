@@ -58,6 +58,9 @@ const ATTEMPTS = 3;
 const FIRST_WAIT_MS = 10;
 const LONGEST_FIRST_WAIT_MS = 1_000;
 
+/** A longer timer goes off at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** What says who asks: none of another origin's business. */
 const PRIVATE_HEADERS = ["authorization", "proxy-authorization", "cookie"];
 
@@ -147,7 +150,7 @@ export function createPoolFetch(
     const { signal } = request;
     const attempts = options.maxAttempts ?? ATTEMPTS;
     const { maxWaitMs = 0, onEvent } = options;
-    const patience = { givesUpAt: maxWaitMs > 0 ? vault.now() + maxWaitMs : -Infinity, signal, onEvent };
+    const patience = { leftMs: maxWaitMs, signal, onEvent };
     const cached = cache?.find(request) ?? null;
     for (let n = 1;; n++) {
       const ticket = await takeTicket(resource, n === 1 ? cached?.tokenId : undefined, patience);
@@ -183,9 +186,10 @@ export function createPoolFetch(
   async function takeTicket(
     resource: string,
     tokenId: number | undefined,
-    { givesUpAt, signal, onEvent }: Patience,
+    patience: Patience,
   ): Promise<Ticket> {
     const { leases } = parts;
+    const { signal, onEvent } = patience;
     for (let turn = 0;; turn++) {
       signal?.throwIfAborted();
       const wanted = tokenId === undefined || turn > 0 ? null : await leases.take(resource, tokenId);
@@ -197,11 +201,15 @@ export function createPoolFetch(
       }
       const exhausted = await whyDry(resource);
       const { retryAt } = exhausted;
-      if (retryAt === null || retryAt > givesUpAt) throw exhausted;
+      if (retryAt === null || patience.leftMs <= 0) throw exhausted;
+      const untilRetryMs = Math.max(0, retryAt - vault.now());
+      if (untilRetryMs > patience.leftMs) throw exhausted;
       onEvent?.({ type: "waiting", resource, untilMs: retryAt });
       // The database's clock may be behind ours, so that it says "now" more than once: never a busy loop.
       const leastMs = Math.min(LONGEST_FIRST_WAIT_MS, FIRST_WAIT_MS * 2 ** turn);
-      await wait(Math.max(leastMs, retryAt - vault.now()), signal);
+      const ms = Math.min(patience.leftMs, LONGEST_TIMER_MS, Math.max(leastMs, untilRetryMs));
+      await wait(ms, signal);
+      patience.leftMs -= ms;
     }
   }
 
@@ -308,8 +316,8 @@ export function createPoolFetch(
 
 /** How long a call waits for a token, and who is told. */
 interface Patience {
-  /** By the pool's clock. */
-  givesUpAt: number;
+  /** What may still be waited. Not a time to give up at: a clock may be set meanwhile, or be ahead of the database's. */
+  leftMs: number;
   signal: Signal;
   onEvent: PoolFetchOptions["onEvent"];
 }
