@@ -73,8 +73,9 @@ type Signal = AbortSignal | undefined;
 /** A call, answered. */
 interface Answer {
   response: Response;
-  /** Where it came from in the end. */
+  /** Where it came from in the end, and whether that is elsewhere than was asked. */
   url: string;
+  redirected: boolean;
   /** Whose ETag the answer has. */
   tokenId: number;
   /** Why another token should be tried; null = the answer is the caller's. */
@@ -138,7 +139,7 @@ export function createPoolFetch(
     try {
       const response = await own.answer;
       // Before the guests go on, who wait for the same promise but began to later.
-      own.copies = Array.from({ length: own.guests }, () => cloneOf(response));
+      own.copies = Array.from({ length: own.guests }, () => response.clone());
       return response;
     } finally {
       underWay.delete(key);
@@ -165,7 +166,7 @@ export function createPoolFetch(
         onEvent?.({ type: "rotated", tokenId: ticket.id, attempt: n, reason: "no answer" });
         continue;
       }
-      const { response, url, refusal, tokenId } = answer;
+      const { response, url, redirected, refusal, tokenId } = answer;
       const { status } = response;
       tell({ type: "answered", tokenId: ticket.id, attempt: n, status }, onEvent, () => discard(response));
       if (refusal !== null && n < attempts) {
@@ -177,7 +178,7 @@ export function createPoolFetch(
         onEvent?.({ type: "cached", tokenId: ticket.id });
         return cached.toResponse(response);
       }
-      const clean = withoutDonorHeaders(response, url);
+      const clean = withoutDonorHeaders(response, url, redirected);
       return cache === null ? clean : await cache.keep(request, clean, tokenId);
     }
   }
@@ -241,7 +242,7 @@ export function createPoolFetch(
       const location = response.headers.get("location");
       const isRedirect = REDIRECTS.has(response.status) && location !== null;
       const isLeft = redirect === "manual" || (redirect === "follow" && method === "POST");
-      if (!isRedirect || isLeft) return { response, url, tokenId, refusal };
+      if (!isRedirect || isLeft) return { response, url, redirected: redirects > 0, tokenId, refusal };
       await discard(response);
       if (redirect === "error") throw new RedirectError("Cannot follow a redirect: the request forbids it");
       if (redirects >= REDIRECTS_AT_MOST) throw new RedirectError("Cannot follow more redirects: they may not end");
@@ -391,8 +392,4 @@ async function orAborted<T>(promise: Promise<T>, signal: Signal): Promise<T> {
   } finally {
     signal.removeEventListener("abort", abort!);
   }
-}
-
-function cloneOf(response: Response): Response {
-  return Object.defineProperty(response.clone(), "url", { value: response.url, configurable: true });
 }

@@ -145,12 +145,43 @@ function graphqlRoot(apiUrl: string): string {
   return apiUrl.replace(/(?<=\/api)\/v3$/, "");
 }
 
+/** An answer that says where it came from, as one that was fetched does; one that is made, or a clone of it, would not. */
+export class ApiResponse extends Response {
+  readonly #url: string;
+  readonly #redirected: boolean;
+
+  /**
+   * @param body What is to be read.
+   * @param init Status and headers; a response does as well.
+   * @param origin What else a fetched response says.
+   */
+  constructor(body: BodyInit | null, init: ResponseInit, { url, redirected }: Pick<Response, "url" | "redirected">) {
+    super(body, init);
+    this.#url = url;
+    this.#redirected = redirected;
+  }
+
+  override get url(): string {
+    return this.#url;
+  }
+
+  override get redirected(): boolean {
+    return this.#redirected;
+  }
+
+  override clone(): ApiResponse {
+    const { body } = super.clone();
+    return new ApiResponse(body, this, this);
+  }
+}
+
 /** An answer from `url` without what tells about the donor's token. */
-export function withoutDonorHeaders(response: Response, url: string): Response {
+export function withoutDonorHeaders(response: Response, url: string, redirected = false): ApiResponse {
   // A copy, because the headers of what was fetched cannot be changed; as its own init, which is the quickest way to one.
-  const clean = new Response(BODILESS.has(response.status) ? null : response.body, response);
+  const body = BODILESS.has(response.status) ? null : response.body;
+  const clean = new ApiResponse(body, response, { url: url.replace(/#.*/s, ""), redirected });
   for (const name of DONOR_HEADERS) clean.headers.delete(name);
-  return Object.defineProperty(clean, "url", { value: url.replace(/#.*/s, ""), configurable: true });
+  return clean;
 }
 
 /** Whether nothing is said of the request itself; what a class says, or a Request in the place of an init, counts. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { ApiRequest } from "./request_rules.ts";
+import { type ApiRequest, ApiResponse } from "./request_rules.ts";
 
 /** The size of `cache: true`. */
 export const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
@@ -22,6 +22,8 @@ interface Entry {
   headers: [string, string][];
   body: Uint8Array<ArrayBuffer>;
   url: string;
+  redirected: boolean;
+  statusText: string;
   /** About as much memory as it takes. */
   bytes: number;
 }
@@ -69,7 +71,8 @@ export class ResponseCache {
     const body = new Uint8Array(await response.arrayBuffer());
     const headers = [...response.headers];
     const bytes = body.length + 2 * (key.length + headers.flat().join("").length);
-    const entry: Entry = { tokenId, etag, headers, body, url: response.url, bytes };
+    const { url, redirected, statusText } = response;
+    const entry: Entry = { tokenId, etag, headers, body, url, redirected, statusText, bytes };
     this.#forget(key);
     if (bytes <= this.#bytesAtMost * LARGEST_SHARE) {
       this.#entries.set(key, entry);
@@ -100,9 +103,8 @@ function forbidsStoring(cacheControl: string | null | undefined): boolean {
   return /\bno-store\b/i.test(cacheControl ?? "");
 }
 
-function revive({ headers, body, url }: Entry, latest: Response): Response {
+function revive({ headers, body, statusText, ...origin }: Entry, latest: Response): Response {
   const merged = new Headers(headers);
   for (const [name, value] of latest.headers) if (RENEWED_BY_304.test(name)) merged.set(name, value);
-  const response = new Response(body, { status: 200, headers: merged });
-  return Object.defineProperty(response, "url", { value: url, configurable: true });
+  return new ApiResponse(body, { status: 200, statusText, headers: merged }, origin);
 }

@@ -642,6 +642,19 @@ scenario("a redirect within the API is followed with the token, and charged as a
   assert.equal((await world.rows("SELECT sum(calls) AS calls FROM token_pool_limits"))[0]!["calls"], 3);
 });
 
+scenario("an answer says whether it was redirected, and a clone of it says the same, shared or not", async (world) => {
+  redirecting(world, { "/repos/old/name": REPO });
+  for (const [path, redirected] of [["/repos/old/name", true], [REPO, false]] as const) {
+    for (const answer of await Promise.all([world.pool.fetch(path), world.pool.fetch(path)])) {
+      for (const each of [answer.clone(), answer.clone().clone(), answer]) {
+        assert.ok(each instanceof Response);
+        assert.deepEqual([each.url, each.redirected, each.status], [`https://api.github.com${REPO}`, redirected, 200]);
+        assert.deepEqual(await each.json(), { url: each.url });
+      }
+    }
+  }
+});
+
 scenario("a redirect to another origin is followed without the token", async (world) => {
   const elsewhere = "https://codeload.github.com/denoland/deno/legacy.tar.gz/main";
   redirecting(world, { [`${REPO}/tarball`]: elsewhere }, 302);

@@ -172,7 +172,11 @@ scenario("an answer behind a redirect is asked about with the token that it came
     const headers = { ...limitHeaders(5000, isFirst ? 0 : 4990, reset), location: REPO };
     return request.url.endsWith("/old/name") ? response(301, headers) : null;
   };
-  for (let n = 0; n < 2; n++) assert.equal((await read(world.pool.fetch("/repos/old/name")))[0], 200);
+  for (let n = 0; n < 2; n++) {
+    const answer = await world.pool.fetch("/repos/old/name");
+    assert.deepEqual([answer.status, answer.redirected], [200, true]);
+    await answer.body?.cancel();
+  }
   assert.deepEqual(world.statuses, [301, 200, 301, 304]);
   assert.deepEqual(world.sent.map((request) => world.tokens.indexOf(tokenOf(request)!)), [0, 1, 1, 1]);
 }, { donors: 2 });
@@ -238,6 +242,14 @@ Deno.test("one answer takes at most a quarter, and can be read even so", async (
   const large = await cache.keep(ask("/large"), answerOf(2600), 1);
   assert.equal((await large.text()).length, 2600);
   assert.equal(cache.find(ask("/large")), null);
+});
+
+Deno.test("an answer that is remembered says what it said at first, status text and all", async () => {
+  const cache = new ResponseCache(10_000);
+  const headers = { etag: '"1"', "content-type": "application/json" };
+  const first = await cache.keep(ask("/x"), new Response("{}", { statusText: "OK", headers }), 1);
+  const again = cache.find(ask("/x"))!.toResponse(new Response(null, { status: 304, statusText: "Not Modified" }));
+  for (const answer of [first, again]) assert.deepEqual([answer.status, answer.statusText], [200, "OK"]);
 });
 
 Deno.test("headers and addresses count as well, so that many small answers are not without bound", async () => {
