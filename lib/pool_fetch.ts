@@ -10,8 +10,15 @@ import { PoolError } from "./errors.ts";
 import type { Verdict } from "./health.ts";
 import type { Leases, Ticket } from "./leases.ts";
 import { assertResource, resourceOf } from "./rate_limit.ts";
-import { type ApiRequest, assertAllowed, isApi, toApiRequest, withoutDonorHeaders } from "./request_rules.ts";
-import type { ResponseCache } from "./response_cache.ts";
+import {
+  type ApiRequest,
+  ApiResponse,
+  assertAllowed,
+  isApi,
+  toApiRequest,
+  withoutDonorHeaders,
+} from "./request_rules.ts";
+import { isText, type ResponseCache } from "./response_cache.ts";
 import type { Vault } from "./vault.ts";
 
 /** How one request is to be made; given as `init.pool`. */
@@ -112,7 +119,7 @@ export function createPoolFetch(
     if ("authorization" in request.headers) return await fetch(request.target);
     if (isDisabled) throw new PoolError("exhausted", "The pool is switched off: TOKEN_POOL_DISABLED is set");
     const call = () => attempt(request, apiUrl, options);
-    if (request.method !== "GET" || options.onEvent !== undefined) return await call();
+    if (request.method !== "GET" || options.onEvent !== undefined) return await answerTo(call(), request.signal);
     const { url, headers, redirect, cache: mode, signal } = request;
     const { resource, maxAttempts, maxWaitMs } = options;
     const key = JSON.stringify([url, headers, redirect, mode, resource, maxAttempts, maxWaitMs]);
@@ -123,26 +130,38 @@ export function createPoolFetch(
   async function shared(key: string, signal: Signal, call: () => Promise<Response>): Promise<Response> {
     signal?.throwIfAborted();
     const joined = underWay.get(key);
-    if (joined !== undefined) {
+    if (joined !== undefined && !hasGivenUp(joined.signal)) {
       joined.guests++;
       try {
         await orAborted(joined.answer, signal);
         return joined.copies.pop()!;
       } catch (error) {
         joined.guests--;
-        if (joined.signal?.aborted !== true || signal?.aborted === true) throw error;
+        const copy = joined.copies.pop(); // of an answer that came just when we gave up
+        if (copy !== undefined) void discard(copy); // which waits for the other copies
+        if (!hasGivenUp(joined.signal) || hasGivenUp(signal)) throw error;
         return await shared(key, signal, call); // who began it has given up, not we
       }
     }
     const own: UnderWay = { answer: call(), signal, guests: 0, copies: [] };
+    own.answer = shareOut(key, own);
     underWay.set(key, own);
+    return await answerTo(own.answer, signal);
+  }
+
+  /** Makes the copies, before the guests go on, and returns the answer of who began. */
+  async function shareOut(key: string, own: UnderWay): Promise<Response> {
     try {
-      const response = await own.answer;
-      // Before the guests go on, who wait for the same promise but began to later.
-      own.copies = Array.from({ length: own.guests }, () => response.clone());
+      let response = await own.answer;
+      if (own.guests > 0 && response.body !== null && isText(response)) {
+        // In memory, the body is out of reach of the signal of who began, and nobody's reading waits for another's.
+        const body = await response.arrayBuffer();
+        response = new ApiResponse(body, response, response);
+        own.copies = Array.from({ length: own.guests }, () => new ApiResponse(body, response, response));
+      } else own.copies = Array.from({ length: own.guests }, () => response.clone());
       return response;
     } finally {
-      underWay.delete(key);
+      if (underWay.get(key) === own) underWay.delete(key); // else others have begun anew
     }
   }
 
@@ -379,13 +398,28 @@ async function wait(ms: number, signal: Signal): Promise<void> {
   }
 }
 
+function hasGivenUp(signal: Signal): boolean {
+  return signal?.aborted === true;
+}
+
+/** An answer, if the caller does not give up before; then nobody reads it. */
+async function answerTo(call: Promise<Response>, signal: Signal): Promise<Response> {
+  if (signal === undefined) return await call;
+  try {
+    return await orAborted(call, signal);
+  } catch (error) {
+    if (signal.aborted) call.then(discard, () => {});
+    throw error;
+  }
+}
+
 async function orAborted<T>(promise: Promise<T>, signal: Signal): Promise<T> {
   if (signal === undefined) return await promise;
-  signal.throwIfAborted();
   let abort: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {
     abort = () => reject(signal.reason);
-    signal.addEventListener("abort", abort, { once: true });
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { once: true });
   });
   try {
     return await Promise.race([promise, aborted]);

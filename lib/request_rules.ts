@@ -107,7 +107,9 @@ export async function toApiRequest(
   // Deno 2.7.5 forgets how a request is to be cached, so it is said in a header as well.
   const cache = init.cache ?? request.cache ?? PLAIN_GET.cache;
   if (init.cache === "no-store" || init.cache === "reload") request.headers.set("cache-control", "no-store");
-  const { method, url, redirect, signal } = request;
+  const { method, url, redirect } = request;
+  // The request itself always has one, which costs more than it is worth where nobody has another.
+  const signal = target instanceof Request || init.signal ? request.signal : undefined;
   const body = request.body === null ? "" : await request.clone().text();
   return { target: request, method, url, headers: Object.fromEntries(request.headers), body, redirect, cache, signal };
 }

@@ -65,9 +65,8 @@ export class ResponseCache {
   async keep(request: ApiRequest, response: Response, tokenId: number): Promise<Response> {
     const key = keyOf(request);
     const etag = response.headers.get("etag");
-    const isText = /\b(?:json|text)\b/.test(response.headers.get("content-type") ?? "");
     const isPrivate = forbidsStoring(response.headers.get("cache-control"));
-    if (key === null || etag === null || response.status !== 200 || !isText || isPrivate) return response;
+    if (key === null || etag === null || response.status !== 200 || !isText(response) || isPrivate) return response;
     const body = new Uint8Array(await response.arrayBuffer());
     const headers = [...response.headers];
     const bytes = body.length + 2 * (key.length + headers.flat().join("").length);
@@ -89,6 +88,11 @@ export class ResponseCache {
     this.#bytes -= this.#entries.get(key)?.bytes ?? 0;
     this.#entries.delete(key);
   }
+}
+
+/** Whether a body is something to be read whole, and not a file. */
+export function isText({ headers }: Response): boolean {
+  return /\b(?:json|text)\b/.test(headers.get("content-type") ?? "");
 }
 
 /** What makes two requests the same; null = not to be remembered. */

@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import { createPool, PoolError, type PoolFetchEvent } from "../lib/pool.ts";
+import { createPool, type Database, PoolError, type PoolFetchEvent } from "../lib/pool.ts";
 import { badCredentials, donate, KEY, limitHeaders, response, temporaryFolder } from "./support/fixtures.ts";
 import {
   type FetchWorld,
@@ -308,6 +308,16 @@ function gate(world: FetchWorld): () => void {
   return () => resolve(null);
 }
 
+/** An answer that goes on for ever, and whether somebody has let go of it. */
+function endless(status: number, headers: HeadersInit = {}): { answer: Response; isLetGo: () => boolean } {
+  let isLetGo = false;
+  const body = new ReadableStream({
+    start: (controller) => controller.enqueue(new Uint8Array(70_000)), // more than is read to judge it
+    cancel: () => void (isLetGo = true),
+  });
+  return { answer: new Response(body, { status, headers }), isLetGo: () => isLetGo };
+}
+
 /** Gives what has been started the time to get as far as it can. */
 async function settled(): Promise<void> {
   for (let n = 0; n < 5; n++) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -351,6 +361,19 @@ scenario("an impatient caller does not make a patient one fail", async (world) =
   await assert.rejects(impatient, { code: "exhausted" });
   assert.equal(await patient, 200);
 }, { donors: 1 });
+
+scenario("who gives up does not wait for the database", async (world) => {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const hangs: Database = { execute: () => promise, batch: () => promise };
+  const pool = world.another({ database: hangs });
+  const start = performance.now();
+  for (const method of ["GET", "HEAD"]) {
+    await assert.rejects(pool.fetch(REPO, { method, signal: AbortSignal.timeout(20) }), { name: "TimeoutError" });
+  }
+  assert.ok(performance.now() - start < 1000);
+  reject(new Error("no answer"));
+  await settled();
+});
 
 scenario("when one of those who share a call gives up, the others are not disturbed", async (world) => {
   for (const leaver of [0, 1, 2]) {
@@ -404,6 +427,63 @@ scenario("nobody holds on to the answer for one who has given up", async (world)
   await (await stays).body!.cancel();
   assert.ok(isCancelled);
 });
+
+scenario("nor for one who gives up just when the answer comes", async (world) => {
+  for (let turns = 0; turns < 40; turns++) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const { answer, isLetGo } = endless(200);
+    world.intercept = async () => {
+      await promise;
+      return answer;
+    };
+    const controller = new AbortController();
+    const stays = world.pool.fetch(REPO);
+    const goes = world.pool.fetch(REPO, { signal: controller.signal });
+    const left = goes.then((answer) => answer.body!.cancel(), () => {});
+    await settled();
+    resolve();
+    for (let turn = 0; turn < turns; turn++) await null;
+    controller.abort(new Error("enough"));
+    await Promise.all([left, stays.then((answer) => answer.body!.cancel())]);
+    assert.ok(isLetGo(), `${turns} turns of the event loop`);
+  }
+});
+
+scenario(
+  "the body of a shared answer is each caller's: one may give up in its middle, or let go of it",
+  async (world) => {
+    let end: () => void;
+    world.intercept = () => {
+      const body = new ReadableStream({
+        start(body) {
+          body.enqueue(new TextEncoder().encode('{"a":'));
+          end = () => {
+            body.enqueue(new TextEncoder().encode("1}"));
+            body.close();
+          };
+          world.sent.at(-1)!.signal.addEventListener(
+            "abort",
+            ({ target }) => body.error((target as AbortSignal).reason),
+          );
+        },
+      });
+      return new Response(body, { headers: { "content-type": "application/json" } });
+    };
+    for (const leaver of [0, 1, 2]) {
+      const controllers = [0, 1, 2].map(() => new AbortController());
+      const calls = controllers.map(({ signal }) => world.pool.fetch(REPO, { signal }));
+      await settled();
+      controllers[leaver]!.abort(new Error("enough"));
+      await assert.rejects(calls[leaver]!.then((answer) => answer.json()), /enough/);
+      await settled();
+      end!();
+      const [first, second] = await Promise.all(calls.filter((_, index) => index !== leaver));
+      await first!.body!.cancel();
+      for (const controller of controllers) controller.abort(new Error("all of it"));
+      assert.deepEqual(await second!.json(), { a: 1 });
+    }
+  },
+);
 
 scenario("the body of a shared answer can be left unread by anybody", async (world) => {
   const open = gate(world);
@@ -459,16 +539,6 @@ scenario("onEvent is told what happens, in order, and no secret", async (world) 
   assert.deepEqual(events.map(({ type }) => type), ["sent", "rotated", "sent", "rotated", "sent"]);
   for (const secret of github.secrets) assert.ok(!JSON.stringify(events).includes(secret));
 });
-
-/** An answer that goes on for ever, and whether somebody has let go of it. */
-function endless(status: number, headers: HeadersInit = {}): { answer: Response; isLetGo: () => boolean } {
-  let isLetGo = false;
-  const body = new ReadableStream({
-    start: (controller) => controller.enqueue(new Uint8Array(70_000)), // more than is read to judge it
-    cancel: () => void (isLetGo = true),
-  });
-  return { answer: new Response(body, { status, headers }), isLetGo: () => isLetGo };
-}
 
 scenario("an onEvent that throws is the caller's, and costs neither a call nor a connection", async (world) => {
   const failAt = (wanted: string) => ({
