@@ -68,12 +68,18 @@ export interface Ticket {
   readonly holding: object;
 }
 
+/** Somebody who waits for a call. */
+interface Waiter {
+  resolve: (ticket: Ticket | null) => void;
+  reject: (error: unknown) => void;
+}
+
 /** The leases of one process. */
 export class Leases {
   readonly #vault: Vault;
   readonly #holdings = new Map<string, Holding[]>();
-  /** Refills under way, by resource, or by resource and token: all who wait share one. */
-  readonly #refills = new Map<string, Promise<boolean>>();
+  /** Who waits for the next lease, by resource, or by resource and token; some have been served by the last one. */
+  readonly #queues = new Map<string, Waiter[]>();
   #reports = new Map<string, Exchange["reports"][number]>();
   #unused: Exchange["unused"] = [];
   /** Whether a report is of a token that is nearly used up. */
@@ -96,12 +102,17 @@ export class Leases {
    * @throws {PoolError} With code `config`, `wrong_key` or `database`.
    */
   async take(resource: string, id?: number): Promise<Ticket | null> {
-    this.#noteStart(keyOf(resource, id));
-    for (;;) {
-      const ticket = this.#takeAtHand(resource, id);
-      if (ticket !== null) return ticket;
-      if (!await this.#refill(resource, id)) return null;
-    }
+    const key = keyOf(resource, id);
+    this.#noteStart(key);
+    const ticket = this.#takeAtHand(resource, id);
+    if (ticket !== null) return ticket;
+    return await new Promise<Ticket | null>((resolve, reject) => {
+      const queue = this.#queues.get(key) ?? [];
+      queue.push({ resolve, reject });
+      if (this.#queues.has(key)) return;
+      this.#queues.set(key, queue);
+      void this.#serve(queue, resource, id);
+    });
   }
 
   /** Takes one call of the lease at hand, or returns null when there is none; needs no waiting. */
@@ -197,13 +208,23 @@ export class Leases {
     await this.#exchange(null, Infinity);
   }
 
-  #refill(resource: string, id: number | undefined): Promise<boolean> {
-    const key = keyOf(resource, id);
-    const underWay = this.#refills.get(key);
-    if (underWay !== undefined) return underWay;
-    const refill = this.#claim(resource, id).finally(() => this.#refills.delete(key));
-    this.#refills.set(key, refill);
-    return refill;
+  /** Serves who waits, in order, as leases come in: no more are woken than there are calls. */
+  async #serve(queue: Waiter[], resource: string, id: number | undefined): Promise<void> {
+    let served = 0;
+    try {
+      while (served < queue.length && await this.#claim(resource, id)) {
+        for (; served < queue.length; served++) {
+          const ticket = this.#takeAtHand(resource, id);
+          if (ticket === null) break;
+          queue[served]!.resolve(ticket);
+        }
+      }
+      for (const { resolve } of queue.slice(served)) resolve(null);
+    } catch (error) {
+      for (const { reject } of queue.slice(served)) reject(error);
+    } finally {
+      this.#queues.delete(keyOf(resource, id));
+    }
   }
 
   async #claim(resource: string, id: number | undefined): Promise<boolean> {

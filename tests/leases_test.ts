@@ -208,6 +208,20 @@ Deno.test("all who wait share one refill", async () => {
   assert.equal((await world.row(world.ids[0]!)).calls, 40);
 });
 
+Deno.test("who waits is served in order, and woken once, however many wait", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const { vault, clock } = world;
+  let looks = 0; // at the clock: each try to take a call is one
+  vault.now = () => (looks++, clock.now());
+  const served: number[] = [];
+  await inParallel(2000, 2000, async (n) => {
+    assert.ok(await world.leases.take("core"));
+    served.push(n);
+  });
+  assert.deepEqual(served, served.toSorted((a, b) => a - b));
+  assert.ok(looks <= 5 * 2000, `the clock was looked at ${looks} times`);
+});
+
 Deno.test("reports travel with the next lease, in one transaction, and only if they are news", async () => {
   await using world = await leaseWorld({ donors: 2 });
   const [a, b] = world.ids as [number, number];
