@@ -21,6 +21,7 @@
 import { processEnvironment } from "./config.ts";
 import { type Availability, Consumer, type GetTokenOptions, type TokenWithSecret } from "./consumer.ts";
 import type { Database } from "./database.ts";
+import { PoolError } from "./errors.ts";
 import { Leases } from "./leases.ts";
 import { createPoolFetch, type PoolRequestInit } from "./pool_fetch.ts";
 import { parseRateLimitHeaders, type RateLimitInfo } from "./rate_limit.ts";
@@ -76,7 +77,10 @@ export interface Pool extends AsyncDisposable {
   fetch(input: RequestInfo | URL, init?: PoolRequestInit): Promise<Response>;
   /** The same as {@linkcode Pool.fetch}. */
   poolFetch(input: RequestInfo | URL, init?: PoolRequestInit): Promise<Response>;
-  /** Gives back what was leased and not used, and closes the database if the pool opened it. */
+  /**
+   * Gives back what was leased and not used, and closes the database if the pool opened it. `await using` does the same,
+   * and lets pass that the database is away.
+   */
   close(): Promise<void>;
 }
 
@@ -128,8 +132,13 @@ export function createPool(options: PoolOptions = {}): Pool {
     fetch: poolFetch,
     poolFetch,
     close,
-    [Symbol.asyncDispose]: close,
+    // What is lost is told or lent again anyway, and must not take the place of what went wrong in the block.
+    [Symbol.asyncDispose]: () => close().catch(unlessPoolError),
   };
+}
+
+function unlessPoolError(error: unknown): void {
+  if (!(error instanceof PoolError)) throw error;
 }
 
 function cacheOf(size: boolean | number | undefined): ResponseCache | null {

@@ -571,6 +571,24 @@ function four(another: (options: PoolOptions) => Pool, url: string): Pool[] {
   return [1, 2, 3, 4].map(() => another({ database: url }));
 }
 
+Deno.test("`await using` lets what went wrong in its block through when the database is away, which close() tells", async () => {
+  await using world = await fetchWorld({ donors: 1 });
+  const leasing = async (pool: Pool) => {
+    await inParallel(20, 4, async (n) => await (await pool.fetch(`/repos/a/b${n}`)).body?.cancel());
+    world.isDatabaseDown = true;
+  };
+  await assert.rejects(async () => {
+    await using pool = world.another();
+    await leasing(pool);
+    throw new Error("mine");
+  }, { name: "Error", message: "mine" });
+  world.isDatabaseDown = false;
+  const pool = world.another();
+  await leasing(pool);
+  await assert.rejects(pool.close(), { code: "database" });
+  world.isDatabaseDown = false;
+});
+
 Deno.test("four processes together never pass a limit or a reserve, and use all tokens alike (11)", async () => {
   await using world = await fetchWorld({
     donors: 5,
