@@ -189,10 +189,16 @@ export class Leases {
     this.#refund(holding);
   }
 
-  /** A token must not be used any more: its leases end here, and what is left of them is not given back. */
-  drop(ticket: Ticket): void {
+  /**
+   * A token must not be used any more: its leases end here, and what is left of them is not given back.
+   *
+   * @param ticket The call that was refused.
+   * @param limited The bucket, if it was refused for what remains of that one: calls of others may still be made.
+   */
+  drop(ticket: Ticket, limited: string | null): void {
     (ticket.holding as Holding).inFlight.calls--;
     for (const [resource, holdings] of this.#holdings) {
+      if (limited !== null && resource !== limited && resource !== ticket.resource) continue;
       this.#holdings.set(resource, holdings.filter(({ id }) => id !== ticket.id));
     }
   }

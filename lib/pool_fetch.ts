@@ -311,7 +311,7 @@ export function createPoolFetch(
         await noteExpiry(ticket.id, response);
         break;
       default:
-        leases.drop(ticket);
+        leases.drop(ticket, limitedIn(verdict));
         try {
           await consumer.carryOut(ticket.id, verdict);
         } catch (error) {
@@ -363,6 +363,18 @@ function refusalIn(verdict: Verdict, status: number): string | null {
       return verdict.reason === "account_suspended" ? verdict.reason : null;
     default:
       return verdict.kind;
+  }
+}
+
+/** The bucket that a refusal is of; null = it is of the token, whatever it is used for. */
+function limitedIn(verdict: Verdict): string | null {
+  switch (verdict.kind) {
+    case "exhausted":
+      return verdict.report.resource;
+    case "bench_resource":
+      return verdict.resource;
+    default:
+      return null;
   }
 }
 

@@ -485,7 +485,7 @@ Deno.test("a token that was refused is not used any more at once, for any resour
   const [search] = await takeAll(world.leases, 1, "search");
   const other = search!.id === a ? b : a;
   const before = await world.row(search!.id);
-  world.leases.drop(search!);
+  world.leases.drop(search!, null);
   for (let n = 0; n < 5; n++) {
     const ticket = world.leases.takeAtHand("core");
     assert.ok(ticket === null || ticket.id === other);

@@ -117,6 +117,18 @@ scenario("a token that died is out of rotation for every process, and no other i
   assert.equal(world.statuses.filter((status) => status === 401).length, 1);
 });
 
+scenario("a token that has nothing left of one resource goes on with the lease of another", async (world) => {
+  await inParallel(60, 16, (n) => statusOf(world.pool.fetch(repo(n))));
+  const leased = 5000 - (await world.another().availability()).usable;
+  assert.ok(leased > 60);
+  const limits = { ...limitHeaders(30, 0, world.clock.seconds + 30), "x-ratelimit-resource": "search" };
+  world.intercept = (request) => request.url.includes("/search/") ? response(403, limits) : null;
+  await assert.rejects(world.pool.fetch("/search/issues?q=x"), { code: "exhausted" });
+  world.trips.length = 0;
+  for (let n = 60; n < leased; n++) assert.equal(await statusOf(world.pool.fetch(repo(n))), 200);
+  assert.equal(world.trips.length, 0, "what was leased is used");
+}, { donors: 1 });
+
 scenario("a plain 403 and a 404 are the caller's, at once, and bench nobody", async (world) => {
   const message = "Although you appear to have the correct authorization credentials, access is restricted.";
   world.intercept = ({ url }) => url.endsWith("/stargazers") ? response(403, {}, { message }) : null;
