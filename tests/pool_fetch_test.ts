@@ -129,6 +129,15 @@ scenario("a token that has nothing left of one resource goes on with the lease o
   assert.equal(world.trips.length, 0, "what was leased is used");
 }, { donors: 1 });
 
+scenario("a token that has nothing left of what GitHub counts a call as is not tried again for it", async (world) => {
+  await inParallel(60, 16, (n) => statusOf(world.pool.fetch(repo(n))));
+  const limits = { ...limitHeaders(100, 0, world.clock.seconds + 30), "x-ratelimit-resource": "dependency_sbom" };
+  let spent: string | null = null;
+  world.intercept = (request) => tokenOf(request) === (spent ??= tokenOf(request)) ? response(403, limits) : null;
+  assert.equal(await statusOf(world.pool.fetch(`${REPO}/dependency-graph/sbom`)), 200);
+  assert.equal(world.statuses.filter((status) => status === 403).length, 1);
+}, { donors: 2 });
+
 scenario("a plain 403 and a 404 are the caller's, at once, and bench nobody", async (world) => {
   const message = "Although you appear to have the correct authorization credentials, access is restricted.";
   world.intercept = ({ url }) => url.endsWith("/stargazers") ? response(403, {}, { message }) : null;
@@ -380,11 +389,37 @@ scenario("who gives up does not wait for the database", async (world) => {
   const pool = world.another({ database: hangs });
   const start = performance.now();
   for (const method of ["GET", "HEAD"]) {
-    await assert.rejects(pool.fetch(REPO, { method, signal: AbortSignal.timeout(20) }), { name: "TimeoutError" });
+    const init = { method, signal: AbortSignal.timeout(20) };
+    await assert.rejects(pool.fetch(REPO, init), { name: "TimeoutError" });
+    await assert.rejects(pool.fetch(new Request(`https://api.github.com${REPO}`, init)), { name: "TimeoutError" });
   }
   assert.ok(performance.now() - start < 1000);
   reject(new Error("no answer"));
   await settled();
+});
+
+scenario("an answer that comes after its caller has given up is let go of, and in nobody's way", async (world) => {
+  let resolves: ((answer: Response) => void)[] = [];
+  const pool = world.another({ fetch: () => new Promise((resolve) => resolves.push(resolve)) }); // deaf to signals
+  for (const method of ["GET", "HEAD"]) {
+    resolves = [];
+    const controller = new AbortController();
+    const goes = pool.fetch(REPO, { method, signal: controller.signal });
+    await settled();
+    controller.abort(new Error("enough"));
+    await assert.rejects(goes, /enough/);
+    const next = [pool.fetch(REPO)];
+    await settled();
+    const { answer, isLetGo } = endless(200);
+    resolves[0]!(answer);
+    await settled();
+    assert.ok(isLetGo(), method);
+    next.push(pool.fetch(REPO));
+    await settled();
+    assert.equal(resolves.length, 2, "who comes later begins anew, together");
+    resolves[1]!(new Response("{}"));
+    assert.deepEqual(await Promise.all(next.map(statusOf)), [200, 200]);
+  }
 });
 
 scenario("when one of those who share a call gives up, the others are not disturbed", async (world) => {
@@ -496,6 +531,16 @@ scenario(
     }
   },
 );
+
+scenario("an answer without a body can be shared as well", async (world) => {
+  const headers = { ...limitHeaders(5000, 4000, world.clock.seconds + 60), "content-type": "application/json" };
+  for (const status of [204, 304]) {
+    world.sent.length = 0;
+    world.intercept = () => response(status, headers);
+    assert.deepEqual(await inParallel(3, 3, () => statusOf(world.pool.fetch(REPO))), [status, status, status]);
+    assert.equal(world.sent.length, 1);
+  }
+});
 
 scenario("the body of a shared answer can be left unread by anybody", async (world) => {
   const open = gate(world);
