@@ -117,7 +117,7 @@ function addTo(sum: Record<string, number>, more: Record<string, number>): void 
 }
 
 function wholeNumber(name: string, text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new RangeError(`--${name} must be a whole number: current value is ${text}`);
+  if (!/^\d{1,10}$/.test(text)) throw new RangeError(`--${name} must be a whole number: current value is ${text}`);
   return Number(text);
 }
 

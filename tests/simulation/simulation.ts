@@ -196,7 +196,10 @@ async function sabotage(world: World, service: Slot, random: Random): Promise<vo
       facts.donors.set(String(user.id), fact);
       await lend(world, service, fact, 0.25);
       const row = [...facts.latest.tokens.values()].find(({ user: id }) => id === String(user.id));
-      if (row === undefined || row.suspectAt !== null) continue;
+      // Who has been drawn may lawfully be changed by an answer that is still to come.
+      const isDrawn = ({ id }: typeof row & object) =>
+        [...facts.latest.limits.values()].some((limit) => limit.id === id && limit.calls > 0);
+      if (row === undefined || row.suspectAt !== null || isDrawn(row)) continue;
       const others = [...facts.latest.tokens.values()].filter(({ id }) => id !== row.id);
       // Another row's, or one that is damaged.
       const token = others.length > 0 && random.chance(0.5)
