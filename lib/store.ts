@@ -469,9 +469,11 @@ function statementsFor(now: string) {
     forgetProbes: `DELETE FROM token_pool_probes
       WHERE NOT EXISTS (SELECT 1 FROM token_pool_tokens WHERE id = token_id)`,
 
-    // Taking it locks it for a minute: a refresh token works once, so two processes must not use the same.
+    // Taking it locks it for a minute: a refresh token works once, so two processes must not use the same. What was tried
+    // in vain comes after all others, lest it keep them from their turn.
     takeExpiring: `UPDATE token_pool_tokens SET refresh_after = ${now} + 60000
-      WHERE id IN (SELECT id FROM token_pool_tokens WHERE ${isDueRefresh} LIMIT :count)
+      WHERE id IN (SELECT id FROM token_pool_tokens WHERE ${isDueRefresh}
+        ORDER BY refresh_after, expires_at LIMIT :count)
       RETURNING json_array(id, github_user_id, token, refresh_token)`,
     replaceToken:
       `UPDATE token_pool_tokens SET token = :token, refresh_token = :refresh_token, expires_at = :expires_at,

@@ -411,6 +411,17 @@ Deno.test("two rounds at once refresh a token once", async () => {
   assert.deepEqual(github.liveTokens("ada"), [(await service.pool.getToken())?.token]);
 });
 
+Deno.test("runUpkeep() does not let tokens that cannot be refreshed keep others from their turn", async () => {
+  await using service = await temporaryService({ github: { expiringTokens: true } });
+  const { github, clock, database } = service;
+  for (let n = 1; n <= 21; n++) await visit(service, github.addUser(`user${n}`, { id: 1000 + n }).login);
+  await database.look("UPDATE token_pool_tokens SET refresh_token = 'v1.00000000.A.A' WHERE github_user_id < '1021'");
+  clock.advance(7 * HOUR);
+  assert.deepEqual(await upkeep(service), report());
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ refreshed: 1 }));
+});
+
 Deno.test("runUpkeep() refreshes a suspect that can be refreshed instead of asking about it", async () => {
   await using service = await temporaryService({ github: { expiringTokens: true } });
   const { github, clock, pool } = service;
