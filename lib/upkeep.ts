@@ -95,17 +95,21 @@ async function confirmSuspects({ vault, github }: UpkeepOptions, report: UpkeepR
   for (const outcome of await Promise.all(suspects.map(confirm))) report[outcome]++;
 }
 
+/**
+ * All that are taken are asked about at once: they are locked for a minute, which 20 answers of a slow GitHub, one after
+ * the other, would outlast. And each answer is stored whatever became of the others: the old token is dead by then.
+ */
 async function refreshExpiring({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {
   const { store, keyring } = await vault.unlock();
-  for (const donation of await store.takeExpiring(ROUND_AT_MOST)) {
+  const refresh = async (donation: Awaited<ReturnType<Store["takeExpiring"]>>[number]): Promise<void> => {
     const { id, githubUserId, token: old } = donation;
     const refreshToken = await vault.openText(donation.refreshToken, "refresh_token", githubUserId);
     const answer = refreshToken === null ? null : await unlessAway(github.refresh(refreshToken), null);
-    if (answer === null) continue;
+    if (answer === null) return;
     if (answer.kind === "refused") {
-      if (answer.error !== "bad_refresh_token") continue; // the app's own trouble is not the donor's
+      if (answer.error !== "bad_refresh_token") return; // the app's own trouble is not the donor's
       if (await store.removeToken(id, old)) report.removed++;
-      continue;
+      return;
     }
     const { grant } = answer;
     const isReplaced = await store.replaceToken(id, old, {
@@ -117,7 +121,8 @@ async function refreshExpiring({ vault, github }: UpkeepOptions, report: UpkeepR
     });
     if (isReplaced) report.refreshed++;
     else await unlessAway(github.deleteToken(grant.token), false); // its donor has given another one meanwhile, or left
-  }
+  };
+  await allOf((await store.takeExpiring(ROUND_AT_MOST)).map(refresh));
 }
 
 async function revokeDue({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {
@@ -165,6 +170,12 @@ async function carryOut(store: Store, { id, token }: SealedToken, verdict: Probe
     case "exhausted":
       return await store.exhaust(id, verdict.report);
   }
+}
+
+/** Waits for all, also when one of them fails: what the others are about to store must not be cut off. */
+async function allOf<T>(work: Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(work);
+  return await Promise.all(work);
 }
 
 /** GitHub being away is not an error here: what was taken comes due again. */

@@ -19,6 +19,7 @@ const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const CHECK = /^POST \/applications\/\w+\/token$/;
 const REFRESH = /^POST \/login\/oauth\/access_token$/;
+const STORE_REFRESHED = /SET token = .+ refresh_after = 0/s;
 
 /** Donors `user1` to `user<count>`, each with a token that GitHub knows; returns the ids of their donations. */
 async function lend({ github, pool }: Service, count: number): Promise<number[]> {
@@ -409,6 +410,43 @@ Deno.test("two rounds at once refresh a token once", async () => {
   assert.equal(reports.reduce((sum, { refreshed }) => sum + refreshed, 0), 1);
   assert.equal(github.count(REFRESH), before + 1);
   assert.deepEqual(github.liveTokens("ada"), [(await service.pool.getToken())?.token]);
+});
+
+Deno.test("runUpkeep() asks for all new tokens at once, so that no lock ends before GitHub's answer", async () => {
+  await using service = await temporaryService({ github: { expiringTokens: true } });
+  const { github, clock } = service;
+  const logins = Array.from({ length: 20 }, (_, n) => github.addUser(`user${n}`, { id: 1000 + n }).login);
+  for (const login of logins) await visit(service, login);
+  clock.advance(7 * HOUR);
+  const { promise: answer, resolve: beginToAnswer } = Promise.withResolvers<void>();
+  let asked = 0;
+  github.before = (call) => {
+    if (!REFRESH.test(call)) return;
+    if (++asked === logins.length) beginToAnswer();
+    return answer;
+  };
+  assert.deepEqual(await upkeep(service), report({ refreshed: 20 }));
+});
+
+Deno.test("runUpkeep() stores each new token, also when the database fails with another one's", async () => {
+  await using service = await temporaryService({ github: { expiringTokens: true } });
+  const { github, clock, database } = service;
+  for (const login of ["ada", "bob"]) await visit(service, login);
+  clock.advance(7 * HOUR);
+  const { promise: failure, resolve: fail } = Promise.withResolvers<void>();
+  let asked = 0;
+  github.before = (call) => REFRESH.test(call) && ++asked === 2 ? failure : undefined;
+  let stores = 0;
+  database.before = () => {
+    const isStore = STORE_REFRESHED.test(database.statements.at(-2) ?? "");
+    const fails = isStore && ++stores <= 2; // and once more when it is tried again
+    database.failing = fails ? /^/ : null;
+    if (fails && stores === 2) fail();
+    return Promise.resolve();
+  };
+  await assert.rejects(upkeep(service), { name: "PoolError", code: "database" });
+  const stored = await database.look("SELECT 1 FROM token_pool_tokens WHERE expires_at > ?", [clock.time + HOUR]);
+  assert.equal(stored.length, 1, "before the round has ended, for then its process may end as well");
 });
 
 Deno.test("runUpkeep() does not let tokens that cannot be refreshed keep others from their turn", async () => {
