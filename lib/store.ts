@@ -475,10 +475,11 @@ function statementsFor(now: string) {
       WHERE id IN (SELECT id FROM token_pool_tokens WHERE ${isDueRefresh}
         ORDER BY refresh_after, expires_at LIMIT :count)
       RETURNING json_array(id, github_user_id, token, refresh_token)`,
+    // The new one's text is like no other, so where that is there already this is repeated.
     replaceToken:
       `UPDATE token_pool_tokens SET token = :token, refresh_token = :refresh_token, expires_at = :expires_at,
         refresh_after = 0, suspect_at = NULL, check_at = NULL, not_found_at = NULL, braked = 0
-      WHERE id = :id AND token = :old RETURNING id`,
+      WHERE id = :id AND token IN (:old, :token) RETURNING id`,
     noteExpiry: `UPDATE token_pool_tokens SET expires_at = :expires_at
       WHERE id = :id AND (expires_at IS NULL OR abs(expires_at - :expires_at) > 60000)`,
 
@@ -1109,7 +1110,7 @@ export class Store {
   ): Promise<boolean> {
     const args = { id, old, token: renewed.token, refresh_token: renewed.refreshToken, expires_at: renewed.expiresAt };
     const statements = [this.#sql.replaceToken, this.#sql.requeue].map((sql) => this.#statement(sql, args));
-    return (await this.#connection.batch(statements, { durable: true }))[0]!.length > 0;
+    return (await this.#connection.batch(statements, { durable: true, repeatable: true }))[0]!.length > 0;
   }
 
   /** Notes that a token, or all tokens of its user, are to be revoked at GitHub. */

@@ -449,6 +449,31 @@ Deno.test("runUpkeep() stores each new token, also when the database fails with 
   assert.equal(stored.length, 1, "before the round has ended, for then its process may end as well");
 });
 
+Deno.test("runUpkeep() keeps a new token whose storing the database has carried out without an answer", async () => {
+  await using service = await temporaryService({ github: { expiringTokens: true } });
+  const { github, clock, database, pool } = service;
+  await visit(service, "ada");
+  clock.advance(7 * HOUR);
+  database.losing = STORE_REFRESHED;
+  assert.deepEqual(await upkeep(service), report({ refreshed: 1 }));
+  assert.deepEqual(github.liveTokens("ada"), [(await pool.getToken())?.token]);
+});
+
+Deno.test("runUpkeep() tries to store a new token once more when the database fails: there is no other", async () => {
+  await using service = await temporaryService({ github: { expiringTokens: true } });
+  const { github, clock, database, pool } = service;
+  await visit(service, "ada");
+  clock.advance(7 * HOUR);
+  let stores = 0;
+  database.before = () => {
+    const isStore = STORE_REFRESHED.test(database.statements.at(-2) ?? "");
+    database.failing = isStore && ++stores === 1 ? /^/ : null;
+    return Promise.resolve();
+  };
+  assert.deepEqual(await upkeep(service), report({ refreshed: 1 }));
+  assert.deepEqual(github.liveTokens("ada"), [(await pool.getToken())?.token]);
+});
+
 Deno.test("runUpkeep() does not let tokens that cannot be refreshed keep others from their turn", async () => {
   await using service = await temporaryService({ github: { expiringTokens: true } });
   const { github, clock, database } = service;
