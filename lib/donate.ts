@@ -145,7 +145,7 @@ export class DonationFlow {
       }
       return await this.#donate(grant, user, transaction.reserve);
     } catch (error) {
-      await this.#revoke("token", grant.token);
+      await this.#revokeSurely("token", "", grant.token);
       throw error;
     }
   }

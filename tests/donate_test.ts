@@ -310,6 +310,17 @@ Deno.test("finish() revokes the fresh token when GitHub does not say whose it is
   }
 });
 
+Deno.test("finish() leaves the fresh token to upkeep when GitHub neither says whose it is nor revokes it", async () => {
+  for (const purpose of ["donate", "withdraw", "manage"] as const) {
+    await using service = await temporaryService();
+    service.github.down = { answer: 502, only: /^(?:GET \/user|DELETE .*)$/ };
+    assert.deepEqual(await visit(service, "ada", { purpose }), failed("github_away"));
+    service.github.down = null;
+    assert.deepEqual(await upkeep(service), report({ revoked: 1 }), purpose);
+    await assertNothingStored(service);
+  }
+});
+
 Deno.test("finish() takes an answer that is not GitHub's form for GitHub being away", async () => {
   const answers = [
     "",
