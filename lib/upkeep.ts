@@ -112,15 +112,19 @@ async function refreshExpiring({ vault, github }: UpkeepOptions, report: UpkeepR
       return;
     }
     const { grant } = answer;
+    const token = await keyring.seal(grant.token, { column: "token", githubUserId });
     const isReplaced = await store.replaceToken(id, old, {
-      token: await keyring.seal(grant.token, { column: "token", githubUserId }),
+      token,
       refreshToken: grant.refreshToken === null
         ? null
         : await keyring.seal(grant.refreshToken, { column: "refresh_token", githubUserId }),
       expiresAt: grant.expiresInSeconds === null ? null : vault.now() + grant.expiresInSeconds * 1000,
     });
     if (isReplaced) report.refreshed++;
-    else await unlessAway(github.deleteToken(grant.token), false); // its donor has given another one meanwhile, or left
+    // Else its donor has given another one meanwhile, or left.
+    else if (!await unlessAway(github.deleteToken(grant.token), false)) {
+      await store.addRevocation(githubUserId, token, "token");
+    }
   };
   await allOf((await store.takeExpiring(ROUND_AT_MOST)).map(refresh));
 }

@@ -7,6 +7,7 @@
 
 import assert from "node:assert/strict";
 import cron from "../lib/upkeep.cron.ts";
+import { DonationFlow } from "../lib/donate.ts";
 import { createPool } from "../lib/pool.ts";
 import { hasDone } from "../lib/upkeep.ts";
 import { openVault } from "../lib/service.ts";
@@ -554,6 +555,27 @@ Deno.test("runUpkeep() does not overwrite a new donation with the refreshed toke
   };
   await upkeep(service);
   assert.equal((await pool.getToken())?.token, token);
+});
+
+Deno.test("runUpkeep() revokes a new token that came too late, later if GitHub does not confirm it now", async () => {
+  await using service = await temporaryService({ github: { expiringTokens: true } });
+  const { github, clock, database } = service;
+  await visit(service, "ada");
+  clock.advance(7 * HOUR);
+  database.before = async () => {
+    if (!STORE_REFRESHED.test(database.statements.at(-2) ?? "")) return;
+    database.before = null;
+    await using other = openVaultOf(service);
+    const flow = new DonationFlow({ ...other, github: service.client, redirectUri: github.callbackUrl });
+    await visit({ ...service, flow }, "ada");
+    github.down = { answer: 502, only: /^DELETE / };
+  };
+  await upkeep(service);
+  github.down = null;
+  clock.advance(MINUTE);
+  await upkeep(service);
+  assert.deepEqual(github.liveTokens("ada"), [(await service.pool.getToken())?.token]);
+  assert.equal(await database.count("revocations"), 0);
 });
 
 Deno.test("a withdrawal during a refresh leaves neither a row nor a live token", async () => {
