@@ -170,11 +170,24 @@ export class DonationFlow {
     return { kind: "donated", login: user.login, reserve, isUpdate, expires: lifetimeSeconds !== null };
   }
 
-  /** First the pool, then GitHub: once the row is gone nobody hands the token out again, whatever GitHub answers. */
-  async #withdraw(grant: Grant, user: GitHubUser): Promise<Outcome> {
+  /**
+   * First the pool, then GitHub: once the row is gone nobody hands the token out again, whatever GitHub answers. What it
+   * is to be asked is queued with that, so that neither a crash nor another tab's donation comes in between unnoticed.
+   */
+  async #withdraw({ token }: Grant, user: GitHubUser): Promise<Outcome> {
+    const { vault } = this.#options;
     const githubUserId = String(user.id);
-    const wasDonor = await this.#options.vault.withdraw(githubUserId);
-    const isRevoked = await this.#revokeSurely("grant", githubUserId, grant.token);
+    const sealed = await this.#sealed(token, githubUserId);
+    const wasDonor = await vault.withdraw(githubUserId, sealed);
+    const isRevoked = await this.#revoke("grant", token);
+    if (sealed !== null) {
+      await this.#unlessAway(async () => {
+        const store = await vault.store();
+        await (isRevoked
+          ? store.unqueueRevocation(githubUserId, sealed)
+          : store.hastenRevocation(githubUserId, sealed));
+      });
+    }
     return { kind: "withdrawn", wasDonor, isRevoked };
   }
 
@@ -183,6 +196,17 @@ export class DonationFlow {
     const githubUserId = String(id);
     const isRevoked = await this.#revokeSurely("token", githubUserId, grant.token);
     return { kind: "identified", githubUserId, login, isRevoked };
+  }
+
+  /** A text for the outbox; null with a key that is not the pool's, which is no reason not to let anybody go. */
+  async #sealed(token: string, githubUserId: string): Promise<string | null> {
+    try {
+      const { keyring } = await this.#options.vault.unlock();
+      return await keyring.seal(token, { column: "token", githubUserId });
+    } catch (error) {
+      if (error instanceof PoolError && error.code === "wrong_key") return null;
+      throw error;
+    }
   }
 
   async #revoke(what: "token" | "grant", token: string): Promise<boolean> {

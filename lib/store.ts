@@ -213,6 +213,12 @@ const DAYS_KEPT = 31;
 /** Upkeep every quarter of an hour does what is due long before this. */
 const OVERDUE_MS = 3_600_000;
 
+/** Whoever has taken a revocation has asked GitHub, and been answered or not, by so long after. */
+const REVOCATION_TAKES_MS = 60_000;
+
+/** When a revocation that was tried so often before is tried again: after a minute, twice that, up to a day. */
+const revocationDelay = (tries: string) => `min(${DAY_MS}, ${REVOCATION_TAKES_MS} * (1 << min(${tries}, 11)))`;
+
 /** A donation with all that is sealed of it, of columns of `token_pool_tokens`. */
 const STORED = `json_array(id, github_user_id, github_username, token, refresh_token, expires_at, suspect_at)`;
 
@@ -538,11 +544,22 @@ function statementsFor(now: string) {
     // In the same transaction, so that no crash and no lost answer leaves the old token alive and unknown. The flow has
     // a minute to revoke it itself.
     queueReplaced: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
-      SELECT github_user_id, token, 'token', ${now} + 60000 FROM token_pool_tokens
+      SELECT github_user_id, token, 'token', ${now} + ${REVOCATION_TAKES_MS} FROM token_pool_tokens
       WHERE github_user_id = :user AND token <> :token`,
-    // A grant that is still to be revoked would take the new token with it.
+    // A grant that is just being revoked takes the new token with it, and nobody can call it back: so for a minute from
+    // when that was taken nothing is stored, and this fails with all that follows. Later it is asked no more.
+    assertNoGrantEnds: `INSERT INTO token_pool_counters (name, value) SELECT 'grant_ends', NULL
+      WHERE EXISTS (SELECT 1 FROM token_pool_revocations WHERE github_user_id = :user AND kind = 'grant'
+        AND due_at > ${now} + ${revocationDelay("max(0, tries - 1)")} - ${REVOCATION_TAKES_MS})`,
+    // A grant that is still to be revoked would do the same.
     spareGrant: `UPDATE token_pool_revocations SET kind = 'token' WHERE github_user_id = :user AND kind = 'grant'`,
     unqueue: `DELETE FROM token_pool_revocations WHERE github_user_id = :user AND token = :token`,
+    // With the withdrawal, for the same reason as what was replaced; once, also when it is repeated.
+    queueWithdrawn: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
+      SELECT :user, :token, 'grant', ${now} + ${REVOCATION_TAKES_MS}
+      WHERE NOT EXISTS (SELECT 1 FROM token_pool_revocations WHERE token = :token)`,
+    hasten: `UPDATE token_pool_revocations SET due_at = ${now}
+      WHERE github_user_id = :user AND token = :token AND tries = 0`,
     withdraw: removal("github_user_id = :user", "withdrawn"),
     // Also of who has no donation: the database that had it may have been lost.
     bury: `INSERT INTO token_pool_tombstones (donor_hash, kid, withdrawn_at) VALUES (:hash, :kid, ${now})
@@ -595,7 +612,7 @@ function statementsFor(now: string) {
     addRevocation: `INSERT INTO token_pool_revocations (github_user_id, token, kind, due_at)
       VALUES (:user, :token, :kind, ${now})`,
     takeRevocations: `UPDATE token_pool_revocations SET tries = tries + 1,
-        due_at = ${now} + min(86400000, 60000 * (1 << min(tries, 11)))
+        due_at = ${now} + ${revocationDelay("tries")}
       WHERE id IN (SELECT id FROM token_pool_revocations WHERE due_at <= ${now} ORDER BY due_at LIMIT :count)
       RETURNING json_array(id, github_user_id, token, kind)`,
     endRevocation: `DELETE FROM token_pool_revocations WHERE id = :id`,
@@ -972,6 +989,7 @@ export class Store {
    *
    * @param options `revokeReplaced`: whether the token that it replaces is to be revoked at GitHub.
    * @returns Its id, and what it replaced; or null when its key has been dropped, and nothing was stored.
+   * @throws {PoolError} With code `github`, and nothing was stored, while GitHub is revoking the grant of this user.
    */
   async donate(
     donation: SealedDonation,
@@ -985,9 +1003,9 @@ export class Store {
       expires_at: donation.expiresAt,
       reserve: donation.reserve,
     };
-    const { replaced, assertKeyInUse, countDonation, queueReplaced, donate, spareGrant, unpause, ...rest } = this.#sql;
-    const { seedDonation, refloor, requeueDonation } = rest;
-    const before = [assertKeyInUse, countDonation, ...(revokeReplaced ? [queueReplaced] : [])];
+    const { replaced, assertKeyInUse, assertNoGrantEnds, countDonation, queueReplaced, donate, ...rest } = this.#sql;
+    const { spareGrant, unpause, seedDonation, refloor, requeueDonation } = rest;
+    const before = [assertKeyInUse, assertNoGrantEnds, countDonation, ...(revokeReplaced ? [queueReplaced] : [])];
     const statements = [replaced, ...before, donate, spareGrant, unpause, seedDonation, refloor, requeueDonation]
       .map((sql) => this.#statement(sql, args));
     try {
@@ -995,8 +1013,13 @@ export class Store {
       return { id: single<number>(results[1 + before.length]!)!, replaced: single<string>(results[0]!) };
     } catch (error) {
       if (isKeyDropped(error)) return null;
-      throw error;
+      throw isGrantEnding(error) ? grantEnds() : error;
     }
+  }
+
+  /** What was queued before GitHub was asked is due at once: it has not confirmed it. */
+  async hastenRevocation(githubUserId: string, token: string): Promise<void> {
+    await this.#run([this.#statement(this.#sql.hasten, { user: githubUserId, token })]);
   }
 
   /** A token need not be revoked any more. */
@@ -1008,13 +1031,21 @@ export class Store {
    * Deletes the donation of a user.
    *
    * @param tombstone What keeps backups from bringing it back; remembered whether or not there is a donation.
+   * @param grantToken A token of the user, sealed, whose grant is about to be revoked: upkeep does it if nobody says
+   * within a minute that it was.
    * @returns Whether there was one.
    */
-  async withdraw(githubUserId: string, tombstone: Mac | null = null): Promise<boolean> {
-    const bury = tombstone === null
-      ? []
-      : [this.#statement(this.#sql.bury, { hash: tombstone.mac, kid: tombstone.kid })];
-    const statements = [...bury, ...this.#sql.withdraw.map((sql) => this.#statement(sql, { user: githubUserId }))];
+  async withdraw(
+    githubUserId: string,
+    tombstone: Mac | null = null,
+    grantToken: string | null = null,
+  ): Promise<boolean> {
+    const { bury, queueWithdrawn } = this.#sql;
+    const before = [
+      ...(tombstone === null ? [] : [this.#statement(bury, { hash: tombstone.mac, kid: tombstone.kid })]),
+      ...(grantToken === null ? [] : [this.#statement(queueWithdrawn, { user: githubUserId, token: grantToken })]),
+    ];
+    const statements = [...before, ...this.#sql.withdraw.map((sql) => this.#statement(sql, { user: githubUserId }))];
     return (await this.#connection.batch(statements, { durable: true, repeatable: true })).at(-1)!.length > 0;
   }
 
@@ -1398,6 +1429,20 @@ function isMissingTable(error: unknown): boolean {
 
 function isThereAlready(error: unknown): boolean {
   return error instanceof PoolError && error.cause instanceof Error && /duplicate column/i.test(error.cause.message);
+}
+
+/** By the constraint that `assertNoGrantEnds` breaks. */
+function isGrantEnding(error: unknown): boolean {
+  return error instanceof PoolError && error.cause instanceof Error &&
+    /constraint failed: token_pool_counters\.value/i.test(error.cause.message);
+}
+
+function grantEnds(): PoolError {
+  return new PoolError(
+    "github",
+    "GitHub was asked a moment ago to revoke all tokens that this user has given the app, which would take a new one " +
+      "along; try again in a minute. Nothing was stored",
+  );
 }
 
 /** By the constraint that `assertKeyInUse` breaks. */

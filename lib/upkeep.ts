@@ -131,14 +131,18 @@ async function refreshExpiring({ vault, github }: UpkeepOptions, report: UpkeepR
 
 async function revokeDue({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {
   const { store } = await vault.unlock();
-  for (const { id, githubUserId, token: sealed, kind } of await store.takeRevocations(ROUND_AT_MOST)) {
+  const revoke = async (
+    { id, githubUserId, token: sealed, kind }: Awaited<ReturnType<Store["takeRevocations"]>>[number],
+  ): Promise<void> => {
     const token = await vault.openText(sealed, "token", githubUserId);
-    if (token === null) continue;
+    if (token === null) return;
     const isGone = await unlessAway(kind === "grant" ? github.deleteGrant(token) : github.deleteToken(token), false);
-    if (!isGone) continue;
+    if (!isGone) return;
     await store.endRevocation(id);
     report.revoked++;
-  }
+  };
+  // At once, since a minute after they were taken nobody reckons with GitHub's still being asked.
+  await allOf((await store.takeRevocations(ROUND_AT_MOST)).map(revoke));
 }
 
 async function askForLimits({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {

@@ -241,7 +241,8 @@ export class Vault {
    * @param options `revokeReplaced`: whether the token that it replaces is to be revoked at GitHub.
    * @returns Its id, whether there was an earlier one, and what it replaced, if that was another token and opens.
    * @throws {TypeError | RangeError} When the donation is not of the right shape.
-   * @throws {PoolError} With code `config`, `database` or `wrong_key`; then nothing was stored.
+   * @throws {PoolError} With code `config`, `database` or `wrong_key`, or `github` while GitHub is revoking the user's
+   * grant, which would take the token along; then nothing was stored.
    */
   async deposit(
     donation: Donation,
@@ -285,12 +286,13 @@ export class Vault {
    * Deletes the donation of a user, and remembers by a keyed hash that no backup may bring it back. A wrong key is no
    * reason not to.
    *
+   * @param grantToken A token of the user, sealed, whose grant is about to be revoked.
    * @returns Whether there was a donation.
    * @throws {PoolError} With code `config` or `database`.
    */
-  async withdraw(githubUserId: string): Promise<boolean> {
+  async withdraw(githubUserId: string, grantToken: string | null = null): Promise<boolean> {
     const [tombstone] = await this.tombstones(githubUserId);
-    return await (await this.store()).withdraw(githubUserId, tombstone);
+    return await (await this.store()).withdraw(githubUserId, tombstone, grantToken);
   }
 
   /**

@@ -548,6 +548,102 @@ Deno.test("finish() of a donation outlives a withdrawal that GitHub has not conf
   assert.ok(service.github.isLive(token!.token), "the deletion of the old grant must not take the new donation");
 });
 
+Deno.test("finish() stores no donation that the deletion of a grant under way would kill, and does so after it", async (t) => {
+  const ways: Record<string, (service: Service) => Promise<unknown>> = {
+    "by the withdrawal itself": (service) => visit(service, "ada", { purpose: "withdraw" }),
+    "by upkeep": async (service) => {
+      service.github.down = { answer: 502, only: /^DELETE / };
+      const { before } = service.github;
+      service.github.before = null;
+      await visit(service, "ada", { purpose: "withdraw" });
+      [service.github.down, service.github.before] = [null, before];
+      await upkeep(service);
+    },
+    "by upkeep, at last": async (service) => {
+      service.github.down = { answer: 502, only: /^DELETE / };
+      const { before } = service.github;
+      service.github.before = null;
+      await visit(service, "ada", { purpose: "withdraw" });
+      for (const minutes of [0, 1, 2, 4]) {
+        service.clock.advance(minutes * 60_000);
+        await upkeep(service);
+      }
+      [service.github.down, service.github.before] = [null, before];
+      service.clock.advance(8 * 60_000);
+      await upkeep(service);
+    },
+  };
+  for (const [name, deleteGrant] of Object.entries(ways)) {
+    await t.step(name, async () => {
+      await using service = await temporaryService();
+      const { github, database } = service;
+      await visit(service, "ada");
+      const meanwhile: Outcome[] = [];
+      github.before = async (call) => {
+        if (!call.endsWith("/grant")) return;
+        github.before = null;
+        meanwhile.push(await visit(service, "ada"));
+      };
+      await deleteGrant(service);
+      assert.deepEqual(meanwhile, [failed("github_away")]);
+      await assertNothingStored(service);
+      assert.equal(await database.count("revocations"), 0);
+      assert.equal((await visit(service, "ada")).kind, "donated");
+      assert.ok(github.isLive((await service.pool.getToken())!.token));
+    });
+  }
+});
+
+Deno.test("finish() of a donation need not wait for long when GitHub does not answer the deletion of a grant", async () => {
+  await using service = await temporaryService();
+  const { github, clock } = service;
+  await visit(service, "ada");
+  github.down = { answer: "nothing", only: /^DELETE / };
+  await visit(service, "ada", { purpose: "withdraw" });
+  for (const minutes of [0, 1, 2, 4]) {
+    clock.advance(minutes * 60_000);
+    await upkeep(service);
+    assert.deepEqual(await visit(service, "ada"), failed("github_away"));
+  }
+  clock.advance(60_000);
+  assert.equal((await visit(service, "ada")).kind, "donated");
+  github.down = null;
+  clock.advance(24 * 3_600_000);
+  await upkeep(service);
+  assert.ok(github.isLive((await service.pool.getToken())!.token), "the grant is spared");
+  assert.equal(await service.database.count("revocations"), 0);
+});
+
+Deno.test("finish() of a withdrawal whose process dies before it has asked GitHub is finished by upkeep", async () => {
+  await using service = await temporaryService();
+  const { github, clock } = service;
+  await visit(service, "ada");
+  const { promise: asked, resolve: ask } = Promise.withResolvers<void>();
+  github.before = (call) => {
+    if (!call.endsWith("/grant")) return;
+    ask();
+    return new Promise<void>(() => {});
+  };
+  visit(service, "ada", { purpose: "withdraw" });
+  await asked;
+  github.before = null;
+  assert.equal(await service.database.count("tokens"), 0);
+  assert.deepEqual(await upkeep(service), report(), "it may be asking");
+  clock.advance(60_000);
+  assert.deepEqual(await upkeep(service), report({ revoked: 1 }));
+  assert.deepEqual(github.liveTokens("ada"), []);
+  assert.equal(await service.database.count("revocations"), 0);
+});
+
+Deno.test("finish() of a withdrawal queues the grant once when the answer of the database was lost", async () => {
+  await using service = await temporaryService();
+  await visit(service, "ada");
+  service.database.losing = /DELETE FROM token_pool_tokens/;
+  service.github.down = { answer: 502, only: /^DELETE / };
+  assert.equal((await visit(service, "ada", { purpose: "withdraw" })).kind, "withdrawn");
+  assert.equal(await service.database.count("revocations"), 1);
+});
+
 Deno.test("finish() of a withdrawal changes nothing while GitHub does not say who asks", async () => {
   await using service = await temporaryService();
   await visit(service, "ada");
