@@ -432,9 +432,11 @@ function statementsFor(now: string) {
       WHERE id = :id AND suspect_at IS NULL AND ${isStill("token")}`,
     bar: `UPDATE token_pool_limits SET ready_at = ${NEVER} WHERE token_id = :id
       AND EXISTS (SELECT 1 FROM token_pool_tokens WHERE id = :id AND suspect_at IS NOT NULL)`,
+    // Until the last of them is cleared up it is the same incident; but for one that no key opens, which never is.
     brake: `UPDATE token_pool_tokens SET braked = 1 WHERE suspect_at >= ${now} - ${INCIDENT_WITHIN_MS}
-      AND (SELECT count(DISTINCT token_id) FROM token_pool_suspicions WHERE at >= ${now} - ${INCIDENT_WITHIN_MS})
-        >= ${INCIDENT_TOKENS}`,
+      AND ((SELECT count(DISTINCT token_id) FROM token_pool_suspicions WHERE at >= ${now} - ${INCIDENT_WITHIN_MS})
+        >= ${INCIDENT_TOKENS}
+        OR EXISTS (SELECT 1 FROM token_pool_tokens WHERE braked = 1 AND suspect_at >= ${now} - ${HOUR_MS}))`,
     forgetSuspicions: `DELETE FROM token_pool_suspicions WHERE at < ${now} - 3600000`,
     // Taking a suspect puts off the next question, so that two processes do not ask twice and a crash loses nothing.
     // During an incident all are out, so how soon it is noticed to be over counts for more than how often is asked.

@@ -229,6 +229,35 @@ Deno.test("runUpkeep() needs GitHub to say 404 twice, however unclear it is in b
   assert.deepEqual(await upkeep(service), report({ removed: 5 }));
 });
 
+Deno.test("runUpkeep() brakes also for who turns suspect later, while an incident lasts", async (t) => {
+  await t.step("while it lasts", async () => {
+    await using service = await temporaryService();
+    await lend(service, 7);
+    const { github, clock } = service;
+    await storm(service, 5);
+    clock.advance(2 * MINUTE);
+    await storm(service, 1);
+    github.outage404 = true;
+    assert.deepEqual(await upkeep(service), report({ waiting: 6 }));
+    clock.advance(10 * MINUTE);
+    assert.deepEqual(await upkeep(service), report({ removed: 6 }));
+    await storm(service, 1);
+    assert.deepEqual(await upkeep(service), report({ removed: 1 }), "it is over");
+  });
+  await t.step("not for ever, because of one that no key opens", async () => {
+    await using service = await temporaryService();
+    const [unreadable] = await lend(service, 6);
+    const { github, clock, database } = service;
+    await storm(service, 5);
+    await database.look("UPDATE token_pool_tokens SET token = 'v1.00000000.A.A' WHERE id = ?", [unreadable!]);
+    assert.deepEqual(await upkeep(service), report({ restored: 4, waiting: 1 }));
+    clock.advance(HOUR + 1);
+    github.revoke("user6");
+    await use(service);
+    assert.deepEqual(await upkeep(service), report({ removed: 1, waiting: 1 }));
+  });
+});
+
 Deno.test("runUpkeep() does not brake for four suspects, nor for five over more than a minute", async (t) => {
   const harmless: [name: string, gaps: number[]][] = [
     ["four at once", [0, 0, 0, 0]],

@@ -355,7 +355,11 @@ export class PoolModel {
     Object.assign(donation, { isSuspect: true, suspectAt: this.now, notFoundAt: null });
     this.#suspicions.push({ at: this.now, id });
     const lately = this.now - 60_000;
-    if (new Set(this.#suspicions.filter(({ at }) => at >= lately).map(({ id }) => id)).size < 5) return;
+    const suspects = new Set(this.#suspicions.filter(({ at }) => at >= lately).map(({ id }) => id));
+    const lasts = [...this.donations.values()].some((other) =>
+      other.isBraked && other.isSuspect && other.suspectAt >= this.now - 3_600_000
+    );
+    if (suspects.size < 5 && !lasts) return;
     for (const other of this.donations.values()) {
       if (other.isSuspect && other.suspectAt >= lately) other.isBraked = true;
     }
