@@ -569,7 +569,12 @@ function statementsFor(now: string) {
     forgetWithdrawals: `DELETE FROM token_pool_tombstones WHERE withdrawn_at < ${now} - ${WITHDRAWALS_KEPT_MS}`,
     removeSuspended: removal(`id = :id AND ${isStill("token")}`, "account_suspended"),
     removeScoped: removal(`id = :id AND ${isStill("token")}`, "has_scopes"),
-    removeRefused: removal("id = :id AND token = :token", "refresh_refused"),
+    removeRefused: removal(
+      `id = :id AND token = :token AND (braked = 0 OR not_found_at <= ${now} - ${SECOND_NOT_FOUND_AFTER_MS})`,
+      "refresh_refused",
+    ),
+    postponeRefused: `UPDATE token_pool_tokens SET not_found_at = coalesce(not_found_at, ${now}),
+        refresh_after = coalesce(not_found_at, ${now}) + ${SECOND_NOT_FOUND_AFTER_MS} WHERE id = :id AND token = :token`,
 
     countDecryptFailure: count("SELECT 'decrypt_failures'"),
 
@@ -969,10 +974,12 @@ export class Store {
     await this.#run(this.#sql.removeSuspended.map((sql) => this.#statement(sql, { id, token })), { durable: true });
   }
 
-  /** Deletes a donation that GitHub refuses to refresh, if this is still its token. Returns whether it was. */
-  async removeToken(id: number, token: string): Promise<boolean> {
-    const statements = this.#sql.removeRefused.map((sql) => this.#statement(sql, { id, token }));
-    return (await this.#connection.batch(statements, { durable: true })).at(-1)!.length > 0;
+  /** GitHub does not know what a token is renewed with: the same as {@linkcode notFound}. */
+  async refreshRefused(id: number, token: string): Promise<"removed" | "kept"> {
+    const statements = [...this.#sql.removeRefused, this.#sql.postponeRefused]
+      .map((sql) => this.#statement(sql, { id, token }));
+    const results = await this.#connection.batch(statements, { durable: true });
+    return results.at(-2)!.length > 0 ? "removed" : "kept";
   }
 
   /** Deletes a donation whose token has scopes, and notes that its grant is to be revoked at GitHub. */

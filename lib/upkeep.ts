@@ -8,7 +8,7 @@
  * | | knows it | back into rotation |
  * | | anything else | asked again after 1, 5, then 15 minutes; during an incident every minute |
  * | a token that expires within the hour | gives a new one | it takes the old one's place |
- * | | the refresh token is no good | the donation is deleted |
+ * | | the refresh token is no good | the donation is deleted; during an incident only when it says so twice |
  * | a revocation that failed | done, or already gone | forgotten |
  * | a token that nobody used for 300 days | what is left of its limits | it has been used, and does not expire for want of it |
  * | a window with claims and without a report | the same | taken in, see lib/probe.ts |
@@ -101,14 +101,14 @@ async function confirmSuspects({ vault, github }: UpkeepOptions, report: UpkeepR
  */
 async function refreshExpiring({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {
   const { store, keyring } = await vault.unlock();
+  const refused: SealedToken[] = [];
   const refresh = async (donation: Awaited<ReturnType<Store["takeExpiring"]>>[number]): Promise<void> => {
     const { id, githubUserId, token: old } = donation;
     const refreshToken = await vault.openText(donation.refreshToken, "refresh_token", githubUserId);
     const answer = refreshToken === null ? null : await unlessAway(github.refresh(refreshToken), null);
     if (answer === null) return;
     if (answer.kind === "refused") {
-      if (answer.error !== "bad_refresh_token") return; // the app's own trouble is not the donor's
-      if (await store.removeToken(id, old)) report.removed++;
+      if (answer.error === "bad_refresh_token") refused.push(donation); // else it is the app's own trouble
       return;
     }
     const { grant } = answer;
@@ -127,6 +127,11 @@ async function refreshExpiring({ vault, github }: UpkeepOptions, report: UpkeepR
     }
   };
   await allOf((await store.takeExpiring(ROUND_AT_MOST)).map(refresh));
+  // All of them, before any goes: 5 at once are an incident.
+  for (const { id, token } of refused) await store.suspect(id, token);
+  for (const { id, token } of refused) {
+    report[await store.refreshRefused(id, token) === "removed" ? "removed" : "waiting"]++;
+  }
 }
 
 async function revokeDue({ vault, github }: UpkeepOptions, report: UpkeepReport): Promise<void> {

@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import cron from "../lib/upkeep.cron.ts";
 import { DonationFlow } from "../lib/donate.ts";
+import { GitHub } from "../lib/github.ts";
 import { createPool } from "../lib/pool.ts";
 import { hasDone } from "../lib/upkeep.ts";
 import { openVault } from "../lib/service.ts";
@@ -534,6 +535,49 @@ Deno.test("runUpkeep() removes a donation whose refresh token GitHub does not kn
   service.clock.advance(7 * HOUR);
   assert.deepEqual(await upkeep(service), report({ removed: 1 }));
   assert.equal(await service.database.count("tokens"), 0);
+});
+
+Deno.test("runUpkeep() takes five refused refresh tokens within a minute for an incident as well", async (t) => {
+  /** Donors of tokens that are due to be refreshed, and a GitHub that may say that it knows none of them. */
+  async function donors(service: Service, count: number) {
+    const { github, clock } = service;
+    for (let n = 1; n <= count; n++) await visit(service, github.addUser(`user${n}`, { id: 1000 + n }).login);
+    clock.advance(7 * HOUR);
+    const incident = { isOn: true, asked: 0 };
+    const fetch: typeof globalThis.fetch = (input, init) => {
+      if (!String(input).endsWith("/login/oauth/access_token") || !incident.isOn) return github.fetch(input, init);
+      incident.asked++;
+      return Promise.resolve(Response.json({ error: "bad_refresh_token" }));
+    };
+    return { incident, service: { ...service, client: new GitHub({ ...github, fetch }) } };
+  }
+  await t.step("four are deleted", async () => {
+    await using whole = await temporaryService({ github: { expiringTokens: true } });
+    const { service } = await donors(whole, 4);
+    assert.deepEqual(await upkeep(service), report({ removed: 4 }));
+    assert.equal(await service.database.count("tokens"), 0);
+  });
+  await t.step("five are deleted when GitHub says so twice", async () => {
+    await using whole = await temporaryService({ github: { expiringTokens: true } });
+    const { service, incident } = await donors(whole, 5);
+    assert.deepEqual(await upkeep(service), report({ waiting: 5 }));
+    assert.equal(await statusOf(service), "degraded");
+    service.clock.advance(10 * MINUTE - 1);
+    assert.deepEqual(await upkeep(service), report());
+    assert.equal(incident.asked, 5, "not asked again before 10 minutes");
+    service.clock.advance(1);
+    assert.deepEqual(await upkeep(service), report({ removed: 5 }));
+  });
+  await t.step("none is lost when GitHub mends it by then", async () => {
+    await using whole = await temporaryService({ github: { expiringTokens: true } });
+    const { service, incident } = await donors(whole, 5);
+    await upkeep(service);
+    incident.isOn = false;
+    service.clock.advance(10 * MINUTE);
+    assert.deepEqual(await upkeep(service), report({ refreshed: 5 }));
+    assert.equal(await statusOf(service), "ok");
+    for (let n = 0; n < 5; n++) assert.ok(service.github.isLive((await service.pool.getToken())!.token));
+  });
 });
 
 Deno.test("runUpkeep() keeps a donation that cannot be refreshed for any other reason", async (t) => {
