@@ -451,7 +451,7 @@ function statementsFor(now: string) {
         check_at = coalesce(not_found_at, ${now}) + ${SECOND_NOT_FOUND_AFTER_MS} WHERE id = :id AND token = :token`,
     removeNotFound: removal(
       `id = :id AND token = :token AND suspect_at IS NOT NULL
-      AND (braked = 0 OR not_found_at <= ${now} - ${SECOND_NOT_FOUND_AFTER_MS})`,
+      AND (braked = 0 AND :once OR not_found_at <= ${now} - ${SECOND_NOT_FOUND_AFTER_MS})`,
       "revoked",
     ),
 
@@ -1127,10 +1127,14 @@ export class Store {
     await this.#run([this.#sql.acquit, this.#sql.requeue].map((sql) => this.#statement(sql, { id, token })));
   }
 
-  /** GitHub does not know the token: it goes, or during an incident waits for a second such answer. */
-  async notFound(id: number, token: string): Promise<"removed" | "kept"> {
+  /**
+   * GitHub does not know the token: it goes, or during an incident waits for a second such answer.
+   *
+   * @param options `isSure`: whether it goes at once when there is no incident.
+   */
+  async notFound(id: number, token: string, { isSure = true } = {}): Promise<"removed" | "kept"> {
     const statements = [...this.#sql.removeNotFound, this.#sql.postponeNotFound]
-      .map((sql) => this.#statement(sql, { id, token }));
+      .map((sql) => this.#statement(sql, { id, token, once: Number(isSure) }));
     const results = await this.#connection.batch(statements, { durable: true });
     return results.at(-2)!.length > 0 ? "removed" : "kept";
   }

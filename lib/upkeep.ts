@@ -4,7 +4,7 @@
  *
  * | due | GitHub says | then |
  * |---|---|---|
- * | a suspect | does not know the token | the donation is deleted; during an incident only when it says so twice |
+ * | a suspect | does not know the token | the donation is deleted; only when it says so twice during an incident, and of a personal token |
  * | | knows it | back into rotation |
  * | | anything else | asked again after 1, 5, then 15 minutes; during an incident every minute |
  * | a token that expires within the hour | gives a new one | it takes the old one's place |
@@ -20,7 +20,7 @@
  */
 
 import { PoolError } from "./errors.ts";
-import type { GitHub } from "./github.ts";
+import { type GitHub, isOfApp } from "./github.ts";
 import { tokenExpiry } from "./health.ts";
 import { judgeProbe, type ProbeVerdict } from "./probe.ts";
 import type { SealedToken } from "./records.ts";
@@ -88,7 +88,11 @@ async function confirmSuspects({ vault, github }: UpkeepOptions, report: UpkeepR
     const token = await vault.openText(sealed, "token", githubUserId);
     const answer = token === null ? "unclear" : await unlessAway(github.checkToken(token), "unclear" as const);
     if (answer === "unclear") return "waiting";
-    if (answer === "unknown") return await store.notFound(id, sealed) === "removed" ? "removed" : "waiting";
+    if (answer === "unknown") {
+      // Of a personal token GitHub has only said 401 again, which it says of good ones as well when it is ill.
+      const outcome = await store.notFound(id, sealed, { isSure: isOfApp(token!) });
+      return outcome === "removed" ? "removed" : "waiting";
+    }
     await store.acquit(id, sealed);
     return "restored";
   };

@@ -259,6 +259,36 @@ Deno.test("runUpkeep() brakes also for who turns suspect later, while an inciden
   });
 });
 
+Deno.test("runUpkeep() wants to hear twice of a personal token, since the app cannot be asked and a 401 may be GitHub's", async (t) => {
+  async function lendPersonal({ github, pool }: Service): Promise<void> {
+    await pool.addToken({ github_user_id: "583231", github_username: "ada", token: github.foreignToken("ada") });
+  }
+  await t.step("one that is dead goes when it is refused again", async () => {
+    await using service = await temporaryService();
+    await lendPersonal(service);
+    const { github, clock, database } = service;
+    github.revokeToken((await service.pool.getToken())!.token);
+    await use(service);
+    assert.deepEqual(await upkeep(service), report({ waiting: 1 }));
+    clock.advance(10 * MINUTE - 1);
+    assert.deepEqual(await upkeep(service), report());
+    clock.advance(1);
+    assert.deepEqual(await upkeep(service), report({ removed: 1 }));
+    assert.equal(await database.count("tokens"), 0);
+  });
+  await t.step("one that GitHub knows again by then serves", async () => {
+    await using service = await temporaryService();
+    await lendPersonal(service);
+    const { github, clock } = service;
+    github.outage401 = true;
+    await use(service);
+    assert.deepEqual(await upkeep(service), report({ waiting: 1 }));
+    github.outage401 = false;
+    clock.advance(10 * MINUTE);
+    assert.deepEqual(await upkeep(service), report({ restored: 1, asked: 1 }));
+  });
+});
+
 Deno.test("runUpkeep() does not brake for four suspects, nor for five over more than a minute", async (t) => {
   const harmless: [name: string, gaps: number[]][] = [
     ["four at once", [0, 0, 0, 0]],
