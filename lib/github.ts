@@ -16,6 +16,9 @@ import type { Observation } from "./health.ts";
 /** GitHub answers or gives up within 10 s; the platform gives a request 60 s. */
 const TIMEOUT_MS = 10_000;
 
+/** Characters of an answer; the longest that is read, of limits, has some 3,000. */
+const BODY_AT_MOST = 1_000_000;
+
 const USER_AGENT = "github-token-pool";
 
 /** What is needed to speak for the OAuth App. */
@@ -290,15 +293,21 @@ export class GitHub {
 
 async function bodyOf(response: Response): Promise<unknown> {
   try {
-    return await response.json();
+    return JSON.parse(await textOf(response));
   } catch {
     return null; // not JSON: no answer that is understood
   }
 }
 
-async function textOf(response: Response): Promise<string> {
+async function textOf({ body }: Response): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
   try {
-    return await response.text();
+    for await (const chunk of body ?? []) {
+      text += decoder.decode(chunk, { stream: true });
+      if (text.length > BODY_AT_MOST) return ""; // which ends the transfer
+    }
+    return text;
   } catch {
     return ""; // cut off: the status still counts
   }

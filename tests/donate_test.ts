@@ -341,6 +341,23 @@ Deno.test("finish() takes an answer that is not GitHub's form for GitHub being a
   }
 });
 
+Deno.test("finish() reads no more of an answer than GitHub's can have", async () => {
+  await using service = await temporaryService();
+  let bytes = 0;
+  const endless = () =>
+    new ReadableStream<Uint8Array>({
+      pull(controller) {
+        if ((bytes += 65_536) > 100_000_000) controller.close();
+        else controller.enqueue(new Uint8Array(65_536).fill(32));
+      },
+    });
+  const github = new GitHub({ ...service.github, fetch: () => Promise.resolve(new Response(endless())) });
+  const flow = new DonationFlow({ vault: service.vault, github, redirectUri: service.github.callbackUrl });
+  assert.deepEqual(await visit({ ...service, flow }, "ada"), failed("github_away"));
+  assert.deepEqual((await github.rateLimit("gho_x")).body, "");
+  assert.ok(bytes < 5_000_000, `${bytes} bytes`);
+});
+
 Deno.test("finish() deletes the grant of a token that has scopes, so that the next donation starts clean", async () => {
   await using service = await temporaryService();
   assert.deepEqual(await visit(service, "ada", { scope: "repo gist" }), failed("has_scopes"));
