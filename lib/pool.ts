@@ -214,7 +214,8 @@ export function reportUsage(tokenId: number, rateLimit: RateLimitInfo): Promise<
  * @param donation Who gives which token, and what stays theirs.
  * @returns The pool's id of the donation.
  * @throws {TypeError | RangeError} When the donation is not of the right shape; then nothing was stored.
- * @throws {PoolError} With code `config`, `wrong_key` or `database`; then nothing was acknowledged.
+ * @throws {PoolError} With code `config`, `wrong_key` or `database`; then nothing was acknowledged. With `github` for a
+ * minute after GitHub was asked to revoke the grant of this user, which would take the token along.
  *
  * @example
  * ```ts ignore
