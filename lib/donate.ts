@@ -131,23 +131,30 @@ export class DonationFlow {
     if (answer.kind === "refused") return failed(reasonOf(answer.error));
     const { grant } = answer;
     try {
-      const user = grant.scope === "" ? await github.user(grant.token) : null;
-      if (transaction.purpose === "withdraw") {
-        return await this.#withdraw(grant, user ?? await github.user(grant.token));
-      }
-      if (transaction.purpose === "manage") {
-        return await this.#identify(grant, user ?? await github.user(grant.token));
-      }
-      if (user === null || user.scopes !== "") {
-        // An earlier grant of this app had scopes, or the address was tampered with. The next donation starts clean.
-        await this.#revokeSurely("grant", "", grant.token);
-        return failed("has_scopes");
-      }
+      const user = await github.user(grant.token);
+      if (transaction.purpose === "withdraw") return await this.#withdraw(grant, user);
+      if (transaction.purpose === "manage") return await this.#identify(grant, user);
+      if (grant.scope !== "" || user.scopes !== "") return await this.#refuse(grant, user);
       return await this.#donate(grant, user, transaction.reserve);
     } catch (error) {
       await this.#revokeSurely("token", "", grant.token);
       throw error;
     }
+  }
+
+  /**
+   * An earlier grant of this app had scopes, or the address was tampered with. The next donation starts clean. One that
+   * there is has died with the grant, so it rests until upkeep has heard that from GitHub.
+   */
+  async #refuse(grant: Grant, user: GitHubUser): Promise<Outcome> {
+    const githubUserId = String(user.id);
+    await this.#revokeSurely("grant", githubUserId, grant.token);
+    await this.#unlessAway(async () => {
+      const store = await this.#options.vault.store();
+      const earlier = (await store.find(githubUserId)).find((donation) => donation.githubUserId === githubUserId);
+      if (earlier !== undefined) await store.suspect(earlier.id, earlier.token);
+    });
+    return failed("has_scopes");
   }
 
   async #donate(grant: Grant, user: GitHubUser, reserve: number): Promise<Outcome> {

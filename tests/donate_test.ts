@@ -366,6 +366,21 @@ Deno.test("finish() deletes the grant of a token that has scopes, so that the ne
   assert.equal((await visit(service, "ada")).kind, "donated");
 });
 
+Deno.test("finish() has an earlier donation rest that died with the grant of a token with scopes", async () => {
+  for (const concealsScopes of [false, true]) {
+    await using service = await temporaryService();
+    const { github, database, pool } = service;
+    await visit(service, "bob");
+    await visit(service, "ada");
+    github.concealsScopes = concealsScopes;
+    assert.deepEqual(await visit(service, "ada", { scope: "repo" }), failed("has_scopes"));
+    assert.deepEqual(github.liveTokens("ada"), []);
+    for (let n = 0; n < 2; n++) assert.equal((await pool.getToken())?.github_username, "bob");
+    assert.deepEqual(await upkeep(service), report({ removed: 1 }));
+    assert.equal(await database.count("tokens"), 1);
+  }
+});
+
 Deno.test("finish() refuses scopes that only the API names", async () => {
   await using service = await temporaryService();
   service.github.concealsScopes = true;
