@@ -48,6 +48,7 @@ export type FailureReason =
   | "misconfigured"
   | "email_unverified"
   | "has_scopes"
+  | "grant_ends"
   | "github_away"
   | "database_away"
   | "wrong_key";
@@ -169,12 +170,27 @@ export class DonationFlow {
       refresh_token: grant.refreshToken,
       expires_at: lifetimeSeconds === null ? null : vault.now() + lifetimeSeconds * 1000,
     };
-    const { replaced, isUpdate } = await vault.deposit(donation, { revokeReplaced: true });
+    const deposited = await this.#unlessGrantEnds(vault.deposit(donation, { revokeReplaced: true }));
+    if (deposited === null) {
+      await this.#revokeSurely("token", githubUserId, grant.token);
+      return failed("grant_ends");
+    }
+    const { replaced, isUpdate } = deposited;
     // It is queued already; upkeep has to do it only if this fails.
     if (replaced !== null && await this.#revoke("token", replaced.token)) {
       await this.#unlessAway(async () => (await vault.store()).unqueueRevocation(githubUserId, replaced.sealed));
     }
     return { kind: "donated", login: user.login, reserve, isUpdate, expires: lifetimeSeconds !== null };
+  }
+
+  /** Null while GitHub is revoking the grant of this user; a vault has nothing else to do with GitHub. */
+  async #unlessGrantEnds<T>(deposit: Promise<T>): Promise<T | null> {
+    try {
+      return await deposit;
+    } catch (error) {
+      if (error instanceof PoolError && error.code === "github") return null;
+      throw error;
+    }
   }
 
   /**

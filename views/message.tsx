@@ -76,6 +76,15 @@ export const MESSAGES = {
     remedy: "Start again: GitHub will ask you anew, and for public data only.",
     link: AGAIN,
   },
+  grant_ends: {
+    status: 409,
+    title: "Your withdrawal is still under way",
+    text:
+      "GitHub was asked a moment ago to revoke what you had granted this app, and would revoke a new token along with " +
+      "it. Nothing was stored.",
+    remedy: "Try again in a minute.",
+    link: AGAIN,
+  },
   github_away: {
     status: 502,
     title: "GitHub does not answer",
