@@ -164,14 +164,19 @@ export class Consumer {
     };
   }
 
-  /** Does to a token what a verdict says. */
-  async carryOut(id: number, verdict: Exclude<Verdict, { kind: "ignore" }>): Promise<void> {
+  /**
+   * Does to a token what a verdict says.
+   *
+   * @param sealed The token as it is stored, if that is known: what is said of one that was replaced since, by its donor
+   * or because it expires, is not said of the one in its place.
+   */
+  async carryOut(id: number, verdict: Exclude<Verdict, { kind: "ignore" }>, sealed?: string): Promise<void> {
     const store = await this.#vault.store();
     switch (verdict.kind) {
       case "suspect":
-        return await store.suspect(id);
+        return await store.suspect(id, sealed);
       case "remove":
-        return await (verdict.reason === "has_scopes" ? store.condemn(id) : store.remove(id));
+        return await (verdict.reason === "has_scopes" ? store.condemn(id, sealed) : store.remove(id, sealed));
       case "bench_user":
         this.#refusedBefore.add(id);
         await store.holdUser(id, { seconds: verdict.seconds, ...verdict.backoff });

@@ -63,6 +63,8 @@ interface Holding extends Lease {
 export interface Ticket {
   readonly id: number;
   readonly token: string;
+  /** The token as it is stored. */
+  readonly sealed: string;
   readonly resource: string;
   /** @internal */
   readonly holding: object;
@@ -130,7 +132,7 @@ export class Leases {
       if (isOver(holding, now) || (id !== undefined && holding.id !== id)) continue;
       holding.left--;
       holding.inFlight.calls++;
-      return { id: holding.id, token: holding.secret, resource, holding };
+      return { id: holding.id, token: holding.secret, sealed: holding.token, resource, holding };
     }
     return null;
   }

@@ -313,7 +313,7 @@ export function createPoolFetch(
       default:
         leases.drop(ticket, limitedIn(verdict));
         try {
-          await consumer.carryOut(ticket.id, verdict);
+          await consumer.carryOut(ticket.id, verdict, ticket.sealed);
         } catch (error) {
           await discard(response);
           throw error;

@@ -553,6 +553,28 @@ scenario("the body of a shared answer can be left unread by anybody", async (wor
   assert.ok("url" in await second!.json());
 });
 
+Deno.test("what is said of a token that was replaced meanwhile is not said of the one in its place", async () => {
+  for (
+    const [status, headers, message] of [
+      [401, {}, "Bad credentials"],
+      [403, {}, "Sorry. Your account was suspended."],
+      [200, { "x-oauth-scopes": "repo" }, "of an old grant"],
+    ] as const
+  ) {
+    await using world = await fetchWorld({ donors: 1 });
+    const [id] = world.ids;
+    world.intercept = async () => {
+      world.intercept = null;
+      const [row] = await world.rows("SELECT github_user_id FROM token_pool_tokens");
+      const token = world.github.grantToken("user1");
+      assert.equal(await world.pool.addToken({ github_user_id: String(row!["github_user_id"]), token }), id);
+      return Response.json({ message }, { status, headers });
+    };
+    assert.equal(await statusOf(world.pool.fetch(REPO, { pool: { maxAttempts: 1 } })), status);
+    assert.equal((await world.pool.getToken())?.id, id, message);
+  }
+});
+
 Deno.test("the kill switch stops it at once, with calls left in the lease", async () => {
   await using world = await fetchWorld({ donors: 1 });
   await inParallel(20, 4, (n) => statusOf(world.pool.fetch(repo(n))));
