@@ -72,7 +72,8 @@ export const MESSAGES = {
     title: "That token can do too much",
     text:
       "GitHub gave a token with permissions, because you granted this app some before. The pool takes only tokens " +
-      "without any, so GitHub was asked to revoke this one. Nothing was stored.",
+      "without any, so GitHub was asked to revoke all that you had granted this app; an earlier donation of yours ends " +
+      "with it. Nothing was stored.",
     remedy: "Start again: GitHub will ask you anew, and for public data only.",
     link: AGAIN,
   },
