@@ -31,9 +31,6 @@ Deno.test("the README shows what is stored, and the stored runs are all there", 
   }
 });
 
-/** Calls of 10,000, where 1 is wanted and not met, as the README says: leases of 32 processes on three tokens. */
-const RESERVE_SHORT_OF_ITS_TARGET: Readonly<Record<string, number>> = { "ours-fetch few": 1.3 };
-
 Deno.test("what the README says of this pool holds: donors keep their reserve, no token is lost, nothing is refused", async () => {
   const { runs } = await storedRuns();
   for (const policy of OURS) {
@@ -44,8 +41,7 @@ Deno.test("what the README says of this pool holds: donors keep their reserve, n
       assert.deepEqual([refused, donorRefused, lost], [0, 0, 0], `${policy} ${name}`);
       assert.ok(peakInFlight <= 100, `${policy} ${name}: ${peakInFlight} in flight`);
       // What donors draw themselves nobody can know who is not told.
-      const most = RESERVE_SHORT_OF_ITS_TARGET[`${policy} ${name}`] ?? 1;
-      if (reports) assert.ok(intoReserve <= most, `${policy} ${name}: ${intoReserve} of 10,000 into a reserve`);
+      if (reports) assert.ok(intoReserve <= 1, `${policy} ${name}: ${intoReserve} of 10,000 into a reserve`);
     }
     assert.ok(figuresOf(runs, "steady", policy)!.fairness >= 0.99);
     assert.ok(figuresOf(runs, "overload", policy)!.served >= 0.99);
