@@ -104,7 +104,7 @@ async function reportOn(
   for (let n = 0, tries = 0; n < times && tries < REPORTS_AT_MOST && !process.isOver; tries++) {
     const since = world.scheduler.now();
     const outcome = await world.perform(process, `report ${id} ${answer.kind}`, async (operation) => {
-      operation.answers.push({ id, kind: answer.kind, answer, at: since });
+      operation.answers.push({ id, kind: answer.kind, answer, at: since, secret: null });
       if (isNumbersOnly) await process.pool.reportUsage(id, parseRateLimitHeaders(response.headers));
       else await process.pool.syncTokenHealth(id, response);
     });
@@ -116,16 +116,22 @@ async function reportOn(
     n++;
     world.count("reports taken in");
     world.facts.noteTaken(id, answer, since);
-    assertOut(world, id, answer, since);
+    assertOut(world, { id, secret: null, answer, at: since });
   }
 }
 
-/** 3: once a 401 is taken in the token is out of rotation. */
-function assertOut(world: World, id: number, { kind, status }: ModelAnswer, since: number): void {
+/** 3: once a 401 is taken in the token is out of rotation; not the one in its place, if it is known which was refused. */
+function assertOut(
+  world: World,
+  { id, secret, answer: { kind, status }, at: since }: Omit<Operation["answers"][number], "kind">,
+): void {
   if (status !== 401) return;
-  const out = world.facts.lastOut.get(id);
-  const row = world.facts.latest.tokens.get(id);
+  const { lastOut, latest, opened } = world.facts;
+  const out = lastOut.get(id);
+  const row = latest.tokens.get(id);
   if (row === undefined || row.suspectAt !== null || (out !== undefined && out.at >= since)) return;
+  const current = opened.get(row.token) ?? null;
+  if (secret !== null && current !== null && current !== secret) return;
   world.fail(new Violation(3, `donation ${id} out of rotation after a 401 (${kind})`, "it still serves"));
 }
 
@@ -174,9 +180,10 @@ async function fetchOne(world: World, process: SimulatedProcess, random: Random,
   if (outcome.kind !== "done") return;
   world.said(JSON.stringify(outcome.value), "an answer");
   // What it was refused by has been taken in before it went on.
-  for (const { id, kind, answer, at } of operation!.answers) {
+  for (const taken of operation!.answers) {
+    const { id, kind, answer, at } = taken;
     if (kind === "secondary_limit") world.facts.noteTaken(id, answer, at);
-    assertOut(world, id, answer, at);
+    assertOut(world, taken);
   }
 }
 

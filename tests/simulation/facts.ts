@@ -14,7 +14,8 @@ export interface Operation {
   readonly what: string;
   readonly startedAt: number;
   /** What GitHub answered that this operation is about, by donation. */
-  readonly answers: { id: number; kind: AnswerKind; answer: ModelAnswer; at: number }[];
+  /** `secret`: the token that was refused or not; null when the pool is told of a donation. */
+  readonly answers: { id: number; kind: AnswerKind; answer: ModelAnswer; at: number; secret: string | null }[];
   /** What the database let it draw. */
   readonly claims: Claimed[];
   /** How often it asked the database for a claim. */

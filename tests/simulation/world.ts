@@ -213,7 +213,7 @@ export class World {
   /** An operation was given an answer, which may be why it benches a donation. Returns which. */
   noteAnswer(operation: Operation | null, secret: string, answer: ModelAnswer): number {
     const id = this.#ids.get(secret)!;
-    operation?.answers.push({ id, kind: answer.kind, answer, at: this.scheduler.now() });
+    operation?.answers.push({ id, kind: answer.kind, answer, at: this.scheduler.now(), secret });
     return id;
   }
 
