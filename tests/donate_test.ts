@@ -110,6 +110,23 @@ Deno.test("finish() asks GitHub for the token, then for its owner, and for nothi
   assert.deepEqual(service.github.calls, ["POST /login/oauth/access_token", "GET /user"]);
 });
 
+/** Has a donor come back while GitHub deletes the grant: what came of that. */
+async function donateDuring(
+  service: Service,
+  deleteGrant: (service: Service) => Promise<unknown>,
+): Promise<Outcome[]> {
+  const { github } = service;
+  await visit(service, "ada");
+  const outcomes: Outcome[] = [];
+  github.before = async (call) => {
+    if (!call.endsWith("/grant")) return;
+    github.before = null;
+    outcomes.push(await visit(service, "ada"));
+  };
+  await deleteGrant(service);
+  return outcomes;
+}
+
 Deno.test("finish() fails in each of its ways with nothing stored and no live token", async (t) => {
   const ways: Record<FailureReason, (service: Service) => Promise<Outcome>> = {
     expired: async (service) => await service.flow.finish((await begun(service)).callback, undefined),
@@ -134,16 +151,8 @@ Deno.test("finish() fails in each of its ways with nothing stored and no live to
     },
     has_scopes: (service) => visit(service, "ada", { scope: "repo" }),
     grant_ends: async (service) => {
-      const { github } = service;
-      await visit(service, "ada");
-      const meanwhile: Outcome[] = [];
-      github.before = async (call) => {
-        if (!call.endsWith("/grant")) return;
-        github.before = null;
-        meanwhile.push(await visit(service, "ada"));
-      };
-      await visit(service, "ada", { purpose: "withdraw" });
-      return meanwhile[0]!;
+      const [outcome] = await donateDuring(service, (service) => visit(service, "ada", { purpose: "withdraw" }));
+      return outcome!;
     },
     github_away: (service) => {
       service.github.down = { answer: 502 };
@@ -621,14 +630,7 @@ Deno.test("finish() stores no donation that the deletion of a grant under way wo
     await t.step(name, async () => {
       await using service = await temporaryService();
       const { github, database } = service;
-      await visit(service, "ada");
-      const meanwhile: Outcome[] = [];
-      github.before = async (call) => {
-        if (!call.endsWith("/grant")) return;
-        github.before = null;
-        meanwhile.push(await visit(service, "ada"));
-      };
-      await deleteGrant(service);
+      const meanwhile = await donateDuring(service, deleteGrant);
       assert.deepEqual(meanwhile, [failed("grant_ends")]);
       await assertNothingStored(service);
       assert.equal(await database.count("revocations"), 0);
