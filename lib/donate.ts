@@ -246,8 +246,8 @@ export class DonationFlow {
     const isRevoked = await this.#revoke(what, token);
     if (!isRevoked) {
       await this.#unlessAway(async () => {
-        const { store, keyring } = await this.#options.vault.unlock();
-        await store.addRevocation(githubUserId, await keyring.seal(token, { column: "token", githubUserId }), what);
+        const sealed = await this.#sealed(token, githubUserId);
+        if (sealed !== null) await (await this.#options.vault.store()).addRevocation(githubUserId, sealed, what);
       });
     }
     return isRevoked;
