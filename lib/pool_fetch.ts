@@ -90,12 +90,16 @@ interface Answer {
 }
 
 /** Reads that are one call: who began it, and who joined. */
-interface UnderWay {
-  answer: Promise<Response>;
+interface Sharing {
   signal: Signal;
   guests: number;
   /** One for each guest, once there is an answer. */
   copies: Response[];
+}
+
+/** The same, with what they wait for. */
+interface UnderWay extends Sharing {
+  answer: Promise<Response>;
 }
 
 /** Makes the function. */
@@ -143,16 +147,16 @@ export function createPoolFetch(
         return await shared(key, signal, call); // who began it has given up, not we
       }
     }
-    const own: UnderWay = { answer: call(), signal, guests: 0, copies: [] };
-    own.answer = shareOut(key, own);
-    underWay.set(key, own);
-    return await answerTo(own.answer, signal);
+    const own: Sharing = { signal, guests: 0, copies: [] };
+    const answer = shareOut(key, own, call());
+    underWay.set(key, Object.assign(own, { answer }));
+    return await answerTo(answer, signal);
   }
 
   /** Makes the copies, before the guests go on, and returns the answer of who began. */
-  async function shareOut(key: string, own: UnderWay): Promise<Response> {
+  async function shareOut(key: string, own: Sharing, answer: Promise<Response>): Promise<Response> {
     try {
-      let response = await own.answer;
+      let response = await answer;
       if (own.guests > 0 && response.body !== null && isText(response)) {
         // In memory, the body is out of reach of the signal of who began, and nobody's reading waits for another's.
         const body = await response.arrayBuffer();
