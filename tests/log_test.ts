@@ -228,7 +228,8 @@ Deno.test("donations, changes and withdrawals have a line with their outcome, wh
   await goThroughGitHub(browser, service, await browser.submit("/withdraw"));
   service.github.down = { answer: 502, only: /^DELETE / };
   await goThroughGitHub(browser, service, await browser.submit("/withdraw"));
-  const outcomes = logged(service).filter(({ outcome }) => outcome !== undefined);
+  const lines = logged(service);
+  const outcomes = lines.filter(({ outcome }) => outcome !== undefined);
   assert.deepEqual(outcomes.map(({ event, outcome }) => [event, outcome]), [
     ["donation", "new"],
     ["donation", "replaced"],
@@ -236,9 +237,10 @@ Deno.test("donations, changes and withdrawals have a line with their outcome, wh
     ["withdrawal", "revoked"],
     ["withdrawal", "no donor, to be revoked"],
   ]);
-  const requests = new Set(service.log.map((line) => JSON.parse(line)).filter(({ route }) => route === "/callback"));
-  assert.equal(requests.size, 5);
-  for (const text of ["ada", "583231", ...service.github.secrets]) assert.ok(!service.log.join().includes(text), text);
+  assert.equal(lines.filter(({ route }) => route === "/callback").length, 5);
+  // Not in the lines as they stand: a random request_id in hex may well hold "ada".
+  for (const text of ["ada", "583231"]) assert.ok(!JSON.stringify(lines).includes(text), text);
+  for (const secret of service.github.secrets) assert.ok(!service.log.join().includes(secret));
 });
 
 Deno.test("a round of upkeep that a passing request does has a line with what was done", async () => {
