@@ -52,9 +52,10 @@ import {
 
 /**
  * 2 added `token_pool_counters`, `token_pool_days` and `token_pool_pauses`, 3 `token_pool_probes`,
- * `token_pool_snapshots` and `token_pool_tombstones`; an older library works on with the newer tables.
+ * `token_pool_snapshots` and `token_pool_tombstones`, 4 `token_pool_readings`; an older library works on with the newer
+ * tables.
  */
-export const SCHEMA_VERSION = 3;
+export const SCHEMA_VERSION = 4;
 
 const SCHEMA = [
   // schema_version; retired_calls = calls drawn from donations that have left since; verified_id, verified_at = how far
@@ -162,6 +163,17 @@ const SCHEMA = [
     used_at INTEGER                       -- when GitHub last answered; null = not yet
   )`,
 
+  // What GitHub said, when upkeep asked it last, of windows that nobody had reported on. Nobody is likely to later, and
+  // what their donors use of them is not known otherwise, so it is asked again as they are used up. Since version 4.
+  `CREATE TABLE IF NOT EXISTS token_pool_readings (
+    token_id INTEGER NOT NULL,
+    resource TEXT NOT NULL,
+    reset_at INTEGER NOT NULL,            -- epoch SECONDS: which window
+    remaining INTEGER NOT NULL,           -- calls left in it for the pool to count from, the reserve among them
+    aside INTEGER NOT NULL,               -- calls more that GitHub said were left
+    PRIMARY KEY (token_id, resource)
+  ) WITHOUT ROWID`,
+
   // The pool as upkeep found it, once in an hour (epoch ms / 3,600,000) at most; of `core`, and nobody's by itself.
   // What stands in the other tables is only ever the present. Since version 3.
   `CREATE TABLE IF NOT EXISTS token_pool_snapshots (
@@ -206,6 +218,13 @@ const IDLE_RETRY_MS = DAY_MS;
  */
 const UNREPORTED_AFTER_MS = 60_000;
 const UNREPORTED_RETRY_MS = 900_000;
+
+/**
+ * It is asked again whenever a quarter of what was left for the pool is gone, which is about 13 times in an hour that is
+ * used up, and in its last minutes each minute.
+ */
+const READ_AGAIN_AFTER_MS = 60_000;
+const READ_AGAIN_SHARE = 1 / 4;
 
 /** Donors and visitors are shown 30 days; what is older than this is forgotten. */
 const DAYS_KEPT = 31;
@@ -259,6 +278,7 @@ function removal(where: string, reason: string): string[] {
     `DELETE FROM token_pool_days WHERE token_id IN ${gone}`,
     `DELETE FROM token_pool_pauses WHERE token_id IN ${gone}`,
     `DELETE FROM token_pool_probes WHERE token_id IN ${gone}`,
+    `DELETE FROM token_pool_readings WHERE token_id IN ${gone}`,
     `DELETE FROM token_pool_tokens WHERE ${where} RETURNING id`,
   ];
 }
@@ -298,11 +318,21 @@ function statementsFor(now: string) {
   const today = `CAST(${now} / ${DAY_MS} AS INTEGER)`;
   /** Hours since 1970. */
   const hour = `CAST(${now} / ${HOUR_MS} AS INTEGER)`;
-  const isGitHubs = "window_ends IS (reset_at + 1) * 1000";
+  /** Whether a row's window is GitHub's, not a provisional one. */
+  const isGitHubs = (l = "token_pool_limits") => `${l}.window_ends IS (${l}.reset_at + 1) * 1000`;
+  /** Whether there is time left for GitHub's answer to matter, of a row `l`. */
+  const isLong = `l.window_ends > ${now} + ${assumedWindow("search").windowMs + RESET_SLACK_MS}`;
   /** Whether calls were charged to a window that nobody has reported on, of a row `l`. */
-  const isUnreported = `l.remaining < l.cap AND NOT l.${isGitHubs}
-    AND l.window_ends > ${now} + ${assumedWindow("search").windowMs + RESET_SLACK_MS}
+  const isUnreported = `l.remaining < l.cap AND NOT ${isGitHubs("l")} AND ${isLong}
     AND l.window_ends <= ${now} + ${assumedWindow(DEFAULT_RESOURCE).windowMs + RESET_SLACK_MS - UNREPORTED_AFTER_MS}`;
+  /** Whether a reading `r` is of the open window of a row `l`, the last one that was reported on. */
+  const isOfWindow = `${isGitHubs("l")} AND abs(l.reset_at - r.reset_at) <= 5`;
+  /** Donations whose windows are to be read again. */
+  const toReadAgain = `SELECT l.token_id FROM token_pool_readings r JOIN token_pool_limits l USING (token_id, resource)
+    LEFT JOIN token_pool_probes p USING (token_id)
+    WHERE ${isOfWindow} AND ${isLong} AND l.remaining > l.floor
+      AND r.remaining - l.remaining >= (r.remaining - l.floor) * ${READ_AGAIN_SHARE}
+      AND coalesce(p.asked_at, 0) <= ${now} - ${READ_AGAIN_AFTER_MS} AND NOT ${isPaused("l.token_id")}`;
   /** What remains at this moment: all of it, if the window has ended. */
   const full = `iif(window_ends <= ${now}, cap, remaining)`;
   /** The least recently used row that may be used. */
@@ -330,6 +360,38 @@ function statementsFor(now: string) {
   const returned = `iif(:late AND ${isLarge} AND remaining - floor <= ${FEW_CALLS}, 0, :unused)`;
   // A wait that doubles with each strike; while the user is benched already, a refusal is no new strike.
   const backoff = `coalesce(:seconds, min(:most, :base * (1 << min(20, max(0, strikes - 1))))) * 1000`;
+
+  // Of two limits within a window the one counts that the smaller remaining is of, or the order of reports would decide.
+  const merge = (remaining: string) =>
+    `INSERT INTO token_pool_limits
+        (token_id, resource, cap, remaining, floor, reset_at, window_ends, held_until, ready_at)
+      SELECT id, :resource, cap, remaining, floor, reset_at, (reset_at + 1) * 1000, held_until,
+        iif(barred OR cap <= floor, ${NEVER},
+          max(held_until, iif(remaining > floor, min(ready_at, ${now}), (reset_at + 1) * 1000)))
+      FROM (SELECT *, ${floorOf("reserve", "cap")} AS floor FROM (SELECT t.id, t.reserve,
+          t.suspect_at IS NOT NULL OR ${isPaused("t.id")} AS barred,
+          coalesce(l.held_until, t.held_until) AS held_until, coalesce(l.ready_at, ${now}) AS ready_at,
+          CAST(max(:reset, coalesce(l.reset_at, 0)) AS INTEGER) AS reset_at,
+          iif(l.real AND l.window_ends > ${now} AND :reset - l.reset_at <= 5
+            AND (l.remaining + :free, -l.cap) < (${remaining}, -:limit), l.cap, CAST(:limit AS INTEGER)) AS cap,
+          CASE
+            WHEN l.token_id IS NULL OR l.window_ends <= ${now} THEN ${remaining}
+            WHEN NOT l.real THEN max(0, min(${remaining}, :limit - (l.cap - l.remaining) + :free))
+            WHEN :reset - l.reset_at > 5 THEN ${remaining}
+            ELSE min(${remaining}, l.remaining + :free)
+          END AS remaining
+        FROM token_pool_tokens t LEFT JOIN (
+          SELECT *, ${isGitHubs()} AS real FROM token_pool_limits
+          WHERE token_id = :id AND resource = :resource
+        ) l ON true
+        WHERE t.id = :id AND (:reset + 1) * 1000 > ${now}
+          AND (l.reset_at IS NULL OR iif(l.real, :reset - l.reset_at >= -5, :reset - l.reset_at > 5))))
+      WHERE true
+      ON CONFLICT (token_id, resource) DO UPDATE SET cap = excluded.cap, remaining = excluded.remaining,
+        floor = excluded.floor, reset_at = excluded.reset_at, window_ends = excluded.window_ends,
+        ready_at = excluded.ready_at`;
+  /** The reading that is being taken in, if it is of a window that upkeep reads. */
+  const thisReading = "token_id = :id AND resource = :resource AND reset_at = :reset";
 
   return {
     // Whoever may be used has at least one call to give, so only a larger cost has to look.
@@ -381,34 +443,7 @@ function statementsFor(now: string) {
       FROM (SELECT id, iif(held_until > ${now}, held_until, 0) AS held, ${floorOf("reserve", ":assumed")} AS floor,
         ${IS_BARRED} AS barred FROM token_pool_tokens)`,
 
-    // Of two limits within a window the one counts that the smaller remaining is of, or the order of reports would decide.
-    merge: `INSERT INTO token_pool_limits
-        (token_id, resource, cap, remaining, floor, reset_at, window_ends, held_until, ready_at)
-      SELECT id, :resource, cap, remaining, floor, reset_at, (reset_at + 1) * 1000, held_until,
-        iif(barred OR cap <= floor, ${NEVER},
-          max(held_until, iif(remaining > floor, min(ready_at, ${now}), (reset_at + 1) * 1000)))
-      FROM (SELECT *, ${floorOf("reserve", "cap")} AS floor FROM (SELECT t.id, t.reserve,
-          t.suspect_at IS NOT NULL OR ${isPaused("t.id")} AS barred,
-          coalesce(l.held_until, t.held_until) AS held_until, coalesce(l.ready_at, ${now}) AS ready_at,
-          CAST(max(:reset, coalesce(l.reset_at, 0)) AS INTEGER) AS reset_at,
-          iif(l.real AND l.window_ends > ${now} AND :reset - l.reset_at <= 5
-            AND (l.remaining + :free, -l.cap) < (:remaining, -:limit), l.cap, CAST(:limit AS INTEGER)) AS cap,
-          CASE
-            WHEN l.token_id IS NULL OR l.window_ends <= ${now} THEN :remaining
-            WHEN NOT l.real THEN max(0, min(:remaining, :limit - (l.cap - l.remaining) + :free))
-            WHEN :reset - l.reset_at > 5 THEN :remaining
-            ELSE min(:remaining, l.remaining + :free)
-          END AS remaining
-        FROM token_pool_tokens t LEFT JOIN (
-          SELECT *, ${isGitHubs} AS real FROM token_pool_limits
-          WHERE token_id = :id AND resource = :resource
-        ) l ON true
-        WHERE t.id = :id AND (:reset + 1) * 1000 > ${now}
-          AND (l.reset_at IS NULL OR iif(l.real, :reset - l.reset_at >= -5, :reset - l.reset_at > 5))))
-      WHERE true
-      ON CONFLICT (token_id, resource) DO UPDATE SET cap = excluded.cap, remaining = excluded.remaining,
-        floor = excluded.floor, reset_at = excluded.reset_at, window_ends = excluded.window_ends,
-        ready_at = excluded.ready_at`,
+    merge: merge(":remaining"),
     forgiveStrikes: `UPDATE token_pool_tokens SET strikes = 0
       WHERE id = :id AND strikes > 0 AND held_until <= ${now}
         AND NOT EXISTS (SELECT 1 FROM token_pool_limits WHERE token_id = :id AND held_until > ${now})`,
@@ -459,7 +494,7 @@ function statementsFor(now: string) {
     // is left in peace.
     takeProbes: `INSERT INTO token_pool_probes (token_id, asked_at)
       SELECT t.id, ${now} FROM token_pool_tokens t LEFT JOIN token_pool_probes p ON p.token_id = t.id
-      WHERE suspect_at IS NULL AND held_until <= ${now} AND (
+      WHERE suspect_at IS NULL AND held_until <= ${now} AND (t.id IN (${toReadAgain}) OR
         (coalesce(asked_at, 0) <= ${now} - ${UNREPORTED_RETRY_MS} AND NOT ${isPaused("t.id")}
           AND EXISTS (SELECT 1 FROM token_pool_limits l WHERE l.token_id = t.id AND ${isUnreported}))
         OR (max(donated_at, coalesce(used_at, 0)) <= ${now} - ${IDLE_AFTER_MS} AND refresh_token IS NULL
@@ -469,13 +504,31 @@ function statementsFor(now: string) {
       ORDER BY coalesce(asked_at, 0), t.id LIMIT :count
       ON CONFLICT (token_id) DO UPDATE SET asked_at = excluded.asked_at
       RETURNING (SELECT json_array(id, github_user_id, token, (SELECT json_group_array(json_array(resource,
-          CASE WHEN window_ends <= ${now} THEN 'none' WHEN ${isGitHubs} THEN 'github' ELSE 'provisional' END))
+          CASE WHEN window_ends <= ${now} THEN 'none' WHEN ${isGitHubs()} THEN 'github' ELSE 'provisional' END))
           FROM token_pool_limits WHERE token_id = t.id))
         FROM token_pool_tokens t WHERE id = token_pool_probes.token_id)`,
+    // A donor who used so many calls since the last reading may use as many until the next, and more if they come in
+    // bursts. That counts only where the pool could get to the reserve before then.
+    setAside: `INSERT INTO token_pool_readings (token_id, resource, reset_at, remaining, aside)
+      SELECT token_id, resource, :reset, 0, iif(:remaining - floor < 2 * (drawn + own), 2 * own + 3, 0)
+      FROM (SELECT l.*, r.remaining - l.remaining AS drawn, max(0, l.remaining + r.aside - :remaining) AS own
+        FROM token_pool_limits l LEFT JOIN token_pool_readings r ON r.token_id = l.token_id
+          AND r.resource = l.resource AND ${isOfWindow}
+        WHERE l.token_id = :id AND l.resource = :resource AND ${isLong}
+          AND iif(r.token_id IS NULL, NOT ${isGitHubs("l")}, abs(:reset - r.reset_at) <= 5))
+      WHERE true
+      ON CONFLICT (token_id, resource) DO UPDATE SET reset_at = excluded.reset_at, aside = excluded.aside`,
+    mergeReading: merge(
+      `max(0, :remaining - coalesce((SELECT aside FROM token_pool_readings WHERE ${thisReading}), 0))`,
+    ),
+    countFromReading: `UPDATE token_pool_readings SET (remaining, aside) = (SELECT remaining, :remaining - remaining
+        FROM token_pool_limits WHERE token_id = :id AND resource = :resource) WHERE ${thisReading}`,
     noteUse: `UPDATE token_pool_probes SET used_at = ${now} WHERE token_id = :id`,
     // An older library removes donations without it.
     forgetProbes: `DELETE FROM token_pool_probes
       WHERE NOT EXISTS (SELECT 1 FROM token_pool_tokens WHERE id = token_id)`,
+    forgetReadings: `DELETE FROM token_pool_readings WHERE (reset_at + 1) * 1000 <= ${now}
+      OR NOT EXISTS (SELECT 1 FROM token_pool_tokens WHERE id = token_id)`,
 
     // Taking it locks it for a minute: a refresh token works once, so two processes must not use the same. What was tried
     // in vain comes after all others, lest it keep them from their turn.
@@ -639,6 +692,8 @@ function statementsFor(now: string) {
       'due', (SELECT count(*) FROM token_pool_tokens
           WHERE suspect_at IS NOT NULL AND refresh_token IS NULL AND check_at <= ${now} OR ${isDueRefresh})
         + (SELECT count(*) FROM token_pool_revocations WHERE due_at <= ${now})
+        + (SELECT count(*) FROM token_pool_tokens
+          WHERE suspect_at IS NULL AND held_until <= ${now} AND id IN (${toReadAgain}))
         + (SELECT count(*) FROM token_pool_days WHERE token_id = 0 AND day < ${today} - ${DAYS_KEPT}),
       'calls', json_array(${CALLS_EVER}, ${CALLS_EVER} - (SELECT calls FROM token_pool_hours
         WHERE hour > ${hour} - 24 ORDER BY hour LIMIT 1)),
@@ -1090,8 +1145,9 @@ export class Store {
    * and sees to it that pauses hold. Returns whether it took a snapshot.
    */
   async keepHistory(): Promise<boolean> {
-    const { takeSnapshot, forgetSnapshots, forgetDays, forgetProbes, forgetWithdrawals, barAllPaused } = this.#sql;
-    const forget = [forgetSnapshots, forgetDays, forgetProbes, forgetWithdrawals];
+    const { takeSnapshot, barAllPaused } = this.#sql;
+    const { forgetSnapshots, forgetDays, forgetProbes, forgetReadings, forgetWithdrawals } = this.#sql;
+    const forget = [forgetSnapshots, forgetDays, forgetProbes, forgetReadings, forgetWithdrawals];
     const statements = [takeSnapshot, ...forget, barAllPaused].map((sql) => this.#statement(sql));
     return (await this.#connection.batch(statements, { repeatable: true }))[0]!.length > 0;
   }
@@ -1110,10 +1166,10 @@ export class Store {
 
   /** GitHub has answered: the token was used, and so much is left. */
   async endProbe(id: number, reports: CompleteReport[]): Promise<void> {
-    await this.#run([
-      ...reports.map((report) => this.#merge(id, report, 0)),
-      this.#statement(this.#sql.noteUse, { id }),
-    ]);
+    const { setAside, mergeReading, countFromReading, noteUse } = this.#sql;
+    const takeIn = (report: CompleteReport) =>
+      [setAside, mergeReading, countFromReading].map((sql) => this.#statement(sql, mergeArgs(id, report, 0)));
+    await this.#run([...reports.flatMap(takeIn), this.#statement(noteUse, { id })]);
   }
 
   /** Takes up to `count` suspects that GitHub is to be asked about now. */
@@ -1372,8 +1428,8 @@ export class Store {
     return { sql, args: this.#clock === undefined ? args : { ...args, now: this.#clock } };
   }
 
-  #merge(id: number, { resource, limit, remaining, resetAt }: CompleteReport, free: number): Statement {
-    return this.#statement(this.#sql.merge, { id, resource, limit, remaining, reset: resetAt, free });
+  #merge(id: number, report: CompleteReport, free: number): Statement {
+    return this.#statement(this.#sql.merge, mergeArgs(id, report, free));
   }
 
   /** Runs statements, before them what the first use of a resource and of an hour needs. Returns the last one's rows. */
@@ -1429,6 +1485,11 @@ function single<T>(rows: unknown[][]): T | null {
 function storedOf(row: unknown[]): StoredDonation {
   const [id, githubUserId, login, token, refreshToken, expiresAt, suspectAt] = json<StoredRow>(row);
   return { id, githubUserId, login, token, refreshToken, expiresAt, isSuspect: suspectAt !== null };
+}
+
+function mergeArgs(id: number, report: CompleteReport, free: number): Record<string, SqlValue> {
+  const { resource, limit, remaining, resetAt } = report;
+  return { id, resource, limit, remaining, reset: resetAt, free };
 }
 
 function revocationOf(row: unknown[]): SealedToken & { kind: "token" | "grant" } {

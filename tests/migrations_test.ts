@@ -14,7 +14,7 @@ import { linesOf, readElsewhere, spawn } from "./support/processes.ts";
 import { WatchedDatabase } from "./support/service.ts";
 import { startSqld } from "./support/sqld.ts";
 
-const NEWEST = 3;
+const NEWEST = 4;
 
 const sealedToken = async (n: number) =>
   await (await Keyring.from(KEY)).seal(`gho_token${n}`, { column: "token", githubUserId: String(1000 + n) });

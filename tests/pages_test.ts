@@ -231,6 +231,13 @@ const DISCLOSURES: Record<string, Record<string, string>> = {
     asked_at: "when the pool itself last asked GitHub with the token",
     used_at: "when the pool itself last asked GitHub with the token",
   },
+  token_pool_readings: {
+    token_id: "a number for the donation",
+    resource: "how many calls were drawn",
+    reset_at: "how many are left",
+    remaining: "how many are left",
+    aside: "how many are left",
+  },
   token_pool_suspicions: {
     token_id: "a number for the donation",
     at: "when GitHub refused the token, and what came of it",

@@ -136,7 +136,7 @@ Deno.test("runUpkeep() asks what is left where a consumer does not report, and f
     [5000, 3996, seconds + 3600],
   );
   clock.advance(20 * MINUTE);
-  assert.deepEqual(await upkeep(service), report(), "of a window that GitHub has named nothing is asked");
+  assert.deepEqual(await upkeep(service), report(), "nothing has been drawn since but one call");
   assert.equal(github.count(ASK), 1);
 });
 
@@ -166,9 +166,100 @@ Deno.test("runUpkeep() does not ask where consumers report, where nothing was dr
     token!.id,
     new Response("{}", { headers: limitHeaders(5000, 4999, clock.seconds + 3600) }),
   );
+  await pool.getToken({ cost: 2000 });
   clock.advance(30 * MINUTE);
   assert.deepEqual(await upkeep(service), report());
   assert.equal(github.count(ASK), 0);
+});
+
+/** So many calls are drawn and made, and nobody hears of them; the donor makes some of their own. */
+async function spend({ github, pool }: Service, drawn: number, own: number): Promise<void> {
+  assert.ok(await pool.getToken({ cost: drawn }));
+  github.drain("ada", 5000 - github.used("ada") - drawn - own);
+}
+
+const readings = ({ database }: Service) => database.look("SELECT remaining, aside FROM token_pool_readings");
+
+Deno.test("runUpkeep() asks again as a window is used up that nobody reports on, and leaves donors what they may need", async () => {
+  await using service = await temporaryService();
+  const { github, clock, pool } = service;
+  const left = async () => Number((await row(service))["remaining"]);
+  await lend(service);
+  await spend(service, 1, 0);
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  assert.equal(await left(), 4998, "2,498 of them can be drawn");
+
+  await spend(service, 624, 25);
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report(), "less than a quarter of what could be drawn is gone");
+  await spend(service, 1, 0);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  assert.equal(await left(), 4348, "what the donor used is known now");
+
+  await spend(service, 1500, 30);
+  clock.advance(MINUTE - 1);
+  assert.deepEqual(await upkeep(service), report(), "once a minute at most");
+  clock.advance(1);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  assert.equal(
+    await left(),
+    2818 - 63,
+    "so near the end, twice what the donor used since, and three calls, are theirs",
+  );
+  assert.deepEqual(await readings(service), [{ remaining: 2755, aside: 63 }]);
+
+  await spend(service, 100, 40);
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  assert.equal(await left(), 2678 - 83, "what was set aside before is not counted twice");
+  await spend(service, 95, 83);
+  assert.equal(await pool.getToken(), null);
+  assert.equal(5000 - github.used("ada"), 2500, "of the reserve the pool has used nothing");
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report(), "nothing more can be drawn");
+
+  clock.advance(60 * MINUTE);
+  await upkeep(service);
+  assert.deepEqual(await readings(service), []);
+  assert.equal((await pool.getToken())?.rate_limit_remaining, 4999, "the next window is whole");
+});
+
+Deno.test("a window is read again by who passes by, unless its donor is to be left in peace", async (t) => {
+  const befalls: Record<string, [befall: (service: Service, id: number) => Promise<unknown>, asked: number]> = {
+    "nothing": [() => Promise.resolve(), 2],
+    "it is paused": [async ({ vault }) => (await vault.store()).pause("583231"), 1],
+    "it is benched": [
+      async ({ vault }, id) => (await vault.store()).holdUser(id, { seconds: 600, baseSeconds: 60, mostSeconds: 3600 }),
+      1,
+    ],
+    "it is a suspect, for as long as GitHub is ill": [({ github, pool }, id) => {
+      github.down = { answer: 502, only: /^POST / };
+      return pool.syncTokenHealth(id, new Response("{}", { status: 401 }));
+    }, 1],
+    "its window is over soon": [({ clock }) => Promise.resolve(clock.advance(57 * MINUTE)), 1],
+    "it is withdrawn": [async ({ vault }) => (await vault.store()).withdraw("583231"), 1],
+  };
+  for (const [name, [befall, asked]] of Object.entries(befalls)) {
+    await t.step(name, async () => {
+      await using service = await temporaryService();
+      const { github, clock, app, vault } = service;
+      await lend(service);
+      await spend(service, 1, 0);
+      clock.advance(MINUTE);
+      await upkeep(service);
+      await spend(service, 1000, 0);
+      await befall(service, 1);
+      clock.advance(MINUTE);
+      for (let n = 0; n < 2; n++) {
+        await app.request("/status");
+        clock.advance(20_000);
+      }
+      assert.equal(github.count(ASK), asked);
+      assert.equal((await new Stats(vault).snapshot()).isUpkeepDue, false);
+      if (name === "it is withdrawn") assert.deepEqual(await readings(service), []);
+    });
+  }
 });
 
 Deno.test("runUpkeep() keeps what was charged when GitHub has not seen the calls yet, and asks once", async () => {
