@@ -5,20 +5,15 @@
  * @module
  */
 
+import { answerTo, discard, type Signal, wait } from "./abort.ts";
 import type { Consumer } from "./consumer.ts";
 import { PoolError } from "./errors.ts";
 import type { Verdict } from "./health.ts";
 import type { Leases, Ticket } from "./leases.ts";
 import { assertResource, resourceOf } from "./rate_limit.ts";
-import {
-  type ApiRequest,
-  ApiResponse,
-  assertAllowed,
-  isApi,
-  toApiRequest,
-  withoutDonorHeaders,
-} from "./request_rules.ts";
-import { isText, type ResponseCache } from "./response_cache.ts";
+import { type ApiRequest, assertAllowed, isApi, toApiRequest, withoutDonorHeaders } from "./request_rules.ts";
+import type { ResponseCache } from "./response_cache.ts";
+import { SharedReads } from "./shared_reads.ts";
 import type { Vault } from "./vault.ts";
 
 /** How one request is to be made; given as `init.pool`. */
@@ -74,9 +69,6 @@ const PRIVATE_HEADERS = ["authorization", "proxy-authorization", "cookie"];
 /** A redirect that is not followed; another token would not help. */
 class RedirectError extends TypeError {}
 
-/** With which a caller gives up; most have none, and do not pay for one. */
-type Signal = AbortSignal | undefined;
-
 /** A call, answered. */
 interface Answer {
   response: Response;
@@ -89,31 +81,18 @@ interface Answer {
   refusal: string | null;
 }
 
-/** Reads that are one call: who began it, and who joined. */
-interface Sharing {
-  signal: Signal;
-  guests: number;
-  /** One for each guest, once there is an answer. */
-  copies: Response[];
-}
-
-/** The same, with what they wait for. */
-interface UnderWay extends Sharing {
-  answer: Promise<Response>;
-}
-
 /** Makes the function. */
 export function createPoolFetch(
   parts: PoolFetchParts,
 ): (input: RequestInfo | URL, init?: PoolRequestInit) => Promise<Response> {
   const { vault, cache, fetch } = parts;
-  /** Equal reads that are under way. */
-  const underWay = new Map<string, UnderWay>();
+  const reads = new SharedReads();
   /** Why there was nothing, asked once for all who wait. */
   const dry = new Map<string, Promise<PoolError>>();
 
-  async function poolFetch(input: RequestInfo | URL, init: PoolRequestInit = {}): Promise<Response> {
-    const { pool: options = {} } = init;
+  async function poolFetch(input: RequestInfo | URL, given?: PoolRequestInit | null): Promise<Response> {
+    const init = given ?? {}; // to fetch, null says as little as undefined
+    const options = init.pool ?? {};
     assertOptions(options);
     const config = vault.settings.glance(READ_AT_EACH_CALL) ?? vault.settings.read();
     const { GITHUB_API_URL: apiUrl, TOKEN_POOL_DISABLED: isDisabled } = config;
@@ -127,46 +106,7 @@ export function createPoolFetch(
     const { url, headers, redirect, cache: mode, signal } = request;
     const { resource, maxAttempts, maxWaitMs } = options;
     const key = JSON.stringify([url, headers, redirect, mode, resource, maxAttempts, maxWaitMs]);
-    return await shared(key, signal, call);
-  }
-
-  /** Equal reads in flight are one call; each caller has an answer of its own, and may give up on its own. */
-  async function shared(key: string, signal: Signal, call: () => Promise<Response>): Promise<Response> {
-    signal?.throwIfAborted();
-    const joined = underWay.get(key);
-    if (joined !== undefined && !hasGivenUp(joined.signal)) {
-      joined.guests++;
-      try {
-        await orAborted(joined.answer, signal);
-        return joined.copies.pop()!;
-      } catch (error) {
-        joined.guests--;
-        const copy = joined.copies.pop(); // of an answer that came just when we gave up
-        if (copy !== undefined) void discard(copy); // which waits for the other copies
-        if (!hasGivenUp(joined.signal) || hasGivenUp(signal)) throw error;
-        return await shared(key, signal, call); // who began it has given up, not we
-      }
-    }
-    const own: Sharing = { signal, guests: 0, copies: [] };
-    const answer = shareOut(key, own, call());
-    underWay.set(key, Object.assign(own, { answer }));
-    return await answerTo(answer, signal);
-  }
-
-  /** Makes the copies, before the guests go on, and returns the answer of who began. */
-  async function shareOut(key: string, own: Sharing, answer: Promise<Response>): Promise<Response> {
-    try {
-      let response = await answer;
-      if (own.guests > 0 && response.body !== null && isText(response)) {
-        // In memory, the body is out of reach of the signal of who began, and nobody's reading waits for another's.
-        const body = await response.arrayBuffer();
-        response = new ApiResponse(body, response, response);
-        own.copies = Array.from({ length: own.guests }, () => new ApiResponse(body, response, response));
-      } else own.copies = Array.from({ length: own.guests }, () => response.clone());
-      return response;
-    } finally {
-      if (underWay.get(key) === own) underWay.delete(key); // else others have begun anew
-    }
+    return await reads.share(key, signal, call);
   }
 
   async function attempt(request: ApiRequest, apiUrl: string, options: PoolFetchOptions): Promise<Response> {
@@ -397,49 +337,5 @@ function tell(event: PoolFetchEvent, onEvent: PoolFetchOptions["onEvent"], letGo
   } catch (error) {
     letGo();
     throw error;
-  }
-}
-
-/** Lets go of a body that nobody will read; one that has broken off is gone already. */
-async function discard({ body }: Response): Promise<void> {
-  await body?.cancel().catch(() => {});
-}
-
-async function wait(ms: number, signal: Signal): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  try {
-    await orAborted(new Promise<void>((resolve) => timer = setTimeout(resolve, ms)), signal);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-function hasGivenUp(signal: Signal): boolean {
-  return signal?.aborted === true;
-}
-
-/** An answer, if the caller does not give up before; then nobody reads it. */
-async function answerTo(call: Promise<Response>, signal: Signal): Promise<Response> {
-  if (signal === undefined) return await call;
-  try {
-    return await orAborted(call, signal);
-  } catch (error) {
-    if (signal.aborted) call.then(discard, () => {});
-    throw error;
-  }
-}
-
-async function orAborted<T>(promise: Promise<T>, signal: Signal): Promise<T> {
-  if (signal === undefined) return await promise;
-  let abort: (() => void) | undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason);
-    if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", abort!);
   }
 }

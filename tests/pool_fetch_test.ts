@@ -6,7 +6,7 @@
  */
 
 import assert from "node:assert/strict";
-import { createPool, type Database, PoolError, type PoolFetchEvent } from "../lib/pool.ts";
+import { createPool, type Database, PoolError, type PoolFetchEvent, type PoolRequestInit } from "../lib/pool.ts";
 import { badCredentials, donate, KEY, limitHeaders, response, temporaryFolder } from "./support/fixtures.ts";
 import {
   type FetchWorld,
@@ -693,6 +693,12 @@ scenario("a path, a URL, a URL object and a Request do as well", async (world) =
   await statusOf(world.pool.fetch(new Request("https://api.github.com/graphql", QUERY)));
   assert.equal(await world.sent[4]!.text(), QUERY.body);
   await assert.rejects(world.pool.fetch("repos/denoland/deno"), TypeError);
+});
+
+scenario("null in the place of an init or of its options says nothing, as in fetch", async ({ pool }) => {
+  for (const init of [null, undefined, { pool: null }, { pool: undefined }]) {
+    assert.equal(await statusOf(pool.fetch(REPO, init as unknown as PoolRequestInit)), 200);
+  }
 });
 
 scenario(

@@ -19,6 +19,7 @@ const FLOWS: Record<string, string> = {
   "lib/leases.ts": "consumer",
   "lib/pool_fetch.ts": "consumer",
   "lib/response_cache.ts": "consumer",
+  "lib/shared_reads.ts": "consumer",
   "lib/octokit.ts": "consumer",
   "lib/donate.ts": "contributor",
   "lib/donation.ts": "contributor",
@@ -43,6 +44,7 @@ const OWNERS = [
   "lib/vault.ts",
 ];
 const PURE = [
+  "lib/abort.ts",
   "lib/command_line.ts",
   "lib/console.ts",
   "lib/crypto.ts",
@@ -61,8 +63,8 @@ const PURE = [
 
 /** All that a program loads which draws tokens. */
 const CONSUMERS_PAY_FOR = [
-  ...["config", "consumer", "crypto", "database", "errors", "health", "leases", "pool", "pool_fetch", "rate_limit"],
-  ...["records", "request_rules", "response_cache", "store", "vault"],
+  ...["abort", "config", "consumer", "crypto", "database", "errors", "health", "leases", "pool", "pool_fetch"],
+  ...["rate_limit", "records", "request_rules", "response_cache", "shared_reads", "store", "vault"],
 ].map((name) => `lib/${name}.ts`);
 
 /** Higher may import lower. Pages stand beside: only an entry imports them, and they import nothing but each other. */
