@@ -18,6 +18,19 @@ const BARE_SERVER = script(`Deno.serve({
   onListen: () => console.log("listening"),
 }, () => new Response("hello"))`);
 
+/** A server that says the same with what this one is made of. */
+const HELLO_OF_THE_STACK = script(`import { Hono } from "npm:hono@4.13.19";
+  import { jsx } from "npm:hono@4.13.19/jsx";
+  import { z } from "npm:zod@4.6.7";
+  const app = new Hono();
+  const settings = z.object({ GREETING: z.string().default("hello") });
+  app.get("/", (c) => c.html(jsx("p", {}, settings.parse({}).GREETING).toString()));
+  Deno.serve({
+    port: Number(Deno.env.get("PORT")),
+    hostname: "127.0.0.1",
+    onListen: () => console.log("listening"),
+  }, app.fetch)`);
+
 /** A process that does nothing but import what the pool is made of. */
 const BARE_IMPORTS = script(`import "npm:@libsql/client@0.18.0"; import "npm:zod@4.6.7"; console.log("done")`);
 
@@ -90,15 +103,17 @@ export async function measureColdStart(): Promise<Figure[]> {
   };
   const ways = {
     server: () => firstPage(BARE_SERVER, "/", {}),
+    stack: () => firstPage(HELLO_OF_THE_STACK, "/", {}),
     imports: () => firstLine(BARE_IMPORTS),
     page: () => firstPage(MAIN, "/withdraw", variables),
     landing: () => firstPage(MAIN, "/", variables),
     handOut: () => firstLine(firstHandOut(database)),
   };
-  const samples: Record<keyof typeof ways, number[]> = { server: [], imports: [], page: [], landing: [], handOut: [] };
+  const names = Object.keys(ways) as (keyof typeof ways)[];
+  const samples = Object.fromEntries(names.map((way) => [way, []])) as unknown as Record<keyof typeof ways, number[]>;
   for (let round = 0; round <= ROUNDS; round++) {
-    for (const [way, run] of Object.entries(ways) as [keyof typeof ways, () => Promise<number>][]) {
-      const ms = await run();
+    for (const way of names) {
+      const ms = await ways[way]();
       if (round > 0) samples[way].push(ms); // the first one fills the caches
     }
   }
@@ -112,6 +127,12 @@ export async function measureColdStart(): Promise<Figure[]> {
   });
   return [
     against("cold start to the first page, without the database, against a bare Deno.serve", "page", "server", 2.3),
+    against(
+      "cold start to a page that says hello by hono, hono/jsx and zod, against the same",
+      "stack",
+      "server",
+      null,
+    ),
     against("cold start to the landing page and its figures, against a bare Deno.serve", "landing", "server", null),
     against("cold start to the first hand-out, against a bare Deno.serve", "handOut", "server", 4.2),
     against("cold start to the first hand-out, against importing @libsql/client and zod", "handOut", "imports", null),
