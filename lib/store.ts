@@ -521,8 +521,10 @@ function statementsFor(now: string) {
     mergeReading: merge(
       `max(0, :remaining - coalesce((SELECT aside FROM token_pool_readings WHERE ${thisReading}), 0))`,
     ),
-    countFromReading: `UPDATE token_pool_readings SET (remaining, aside) = (SELECT remaining, :remaining - remaining
-        FROM token_pool_limits WHERE token_id = :id AND resource = :resource) WHERE ${thisReading}`,
+    // An older library removes donations and leaves their readings.
+    countFromReading: `UPDATE token_pool_readings SET remaining = l.remaining, aside = :remaining - l.remaining
+      FROM (SELECT remaining FROM token_pool_limits WHERE token_id = :id AND resource = :resource) l
+      WHERE ${thisReading}`,
     noteUse: `UPDATE token_pool_probes SET used_at = ${now} WHERE token_id = :id`,
     // An older library removes donations without it.
     forgetProbes: `DELETE FROM token_pool_probes

@@ -175,6 +175,24 @@ Deno.test("what the first release knows nothing of is put right by upkeep: a pau
   await vault.close();
 });
 
+Deno.test("a donation that the first release deletes while GitHub is asked about it leaves nothing behind", async () => {
+  await using old = await firstDatabase(1);
+  const { first, clock, url } = old;
+  const vault = openVault({ database: url, environment: environment({ TOKEN_ENCRYPTION_KEY: KEY }), now: clock.now });
+  const store = await vault.store();
+  const { id } = (await first.claim())!;
+  const readings = [{ resource: "core", limit: 5000, remaining: 4999, resetAt: clock.seconds + 3600 }];
+  await store.endProbe(id, readings);
+  assert.deepEqual(await old.look("SELECT token_id FROM token_pool_readings"), [id]);
+  assert.ok(await first.withdraw("1001"));
+  assert.equal((await store.stats()).due, 0);
+  await store.endProbe(id, readings);
+  assert.deepEqual(await old.look("SELECT token_id FROM token_pool_limits"), []);
+  await store.keepHistory();
+  assert.deepEqual(await old.look("SELECT token_id FROM token_pool_readings"), []);
+  await vault.close();
+});
+
 Deno.test("a library works on with tables of a later version, and leaves its number alone", async () => {
   await using temporary = await temporaryPool();
   await donate(temporary.pool, 2);
