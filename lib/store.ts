@@ -327,9 +327,10 @@ function statementsFor(now: string) {
     AND l.window_ends <= ${now} + ${assumedWindow(DEFAULT_RESOURCE).windowMs + RESET_SLACK_MS - UNREPORTED_AFTER_MS}`;
   /** Whether a reading `r` is of the open window of a row `l`, the last one that was reported on. */
   const isOfWindow = `${isGitHubs("l")} AND abs(l.reset_at - r.reset_at) <= 5`;
-  /** Donations whose windows are to be read again. */
-  const toReadAgain = `SELECT l.token_id FROM token_pool_readings r JOIN token_pool_limits l USING (token_id, resource)
-    LEFT JOIN token_pool_probes p USING (token_id)
+  /** Donations whose windows are to be read again. CROSS, or SQLite goes through all limits instead of the readings. */
+  const toReadAgain = `SELECT l.token_id
+    FROM token_pool_readings r CROSS JOIN token_pool_limits l USING (token_id, resource)
+      LEFT JOIN token_pool_probes p USING (token_id)
     WHERE ${isOfWindow} AND ${isLong} AND l.remaining > l.floor
       AND r.remaining - l.remaining >= (r.remaining - l.floor) * ${READ_AGAIN_SHARE}
       AND coalesce(p.asked_at, 0) <= ${now} - ${READ_AGAIN_AFTER_MS} AND NOT ${isPaused("l.token_id")}`;

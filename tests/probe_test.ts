@@ -225,6 +225,20 @@ Deno.test("runUpkeep() asks again as a window is used up that nobody reports on,
   assert.equal((await pool.getToken())?.rate_limit_remaining, 4999, "the next window is whole");
 });
 
+Deno.test("readings are looked through before limits are, of which there may be a hundred thousand", async () => {
+  await using service = await temporaryService();
+  await upkeep(service);
+  await new Stats(service.vault).snapshot();
+  const asking = service.database.statements.filter((sql) => /token_pool_readings r /.test(sql));
+  const plans = [];
+  for (const sql of new Set(asking)) {
+    const names = new Set(sql.match(/:[a-z_]+/g));
+    const steps = await service.database.look(`EXPLAIN QUERY PLAN ${sql}`, [...names].map(() => 1));
+    plans.push(steps.map(({ detail }) => String(detail)).filter((detail) => /^SCAN [rl]$/.test(detail)));
+  }
+  assert.deepEqual(plans, [["SCAN r"], ["SCAN r"]]);
+});
+
 Deno.test("a window is read again by who passes by, unless its donor is to be left in peace", async (t) => {
   const befalls: Record<string, [befall: (service: Service, id: number) => Promise<unknown>, asked: number]> = {
     "nothing": [() => Promise.resolve(), 2],
