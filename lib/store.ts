@@ -221,7 +221,8 @@ const UNREPORTED_RETRY_MS = 900_000;
 
 /**
  * It is asked again whenever a quarter of what was left for the pool is gone, which is about 13 times in an hour that is
- * used up, and in its last minutes each minute.
+ * used up, and in its last minutes each minute. Where less is drawn it is asked as often as of what is unreported: the
+ * donor may well need more than the pool.
  */
 const READ_AGAIN_AFTER_MS = 60_000;
 const READ_AGAIN_SHARE = 1 / 4;
@@ -320,20 +321,22 @@ function statementsFor(now: string) {
   const hour = `CAST(${now} / ${HOUR_MS} AS INTEGER)`;
   /** Whether a row's window is GitHub's, not a provisional one. */
   const isGitHubs = (l = "token_pool_limits") => `${l}.window_ends IS (${l}.reset_at + 1) * 1000`;
-  /** Whether there is time left for GitHub's answer to matter, of a row `l`. */
-  const isLong = `l.window_ends > ${now} + ${assumedWindow("search").windowMs + RESET_SLACK_MS}`;
+  /** Whether there is time left for GitHub's answer to matter, of when a window ends. */
+  const isLong = (ends = "l.window_ends") => `${ends} > ${now} + ${assumedWindow("search").windowMs + RESET_SLACK_MS}`;
+  const longWindowMs = assumedWindow(DEFAULT_RESOURCE).windowMs + RESET_SLACK_MS;
   /** Whether calls were charged to a window that nobody has reported on, of a row `l`. */
-  const isUnreported = `l.remaining < l.cap AND NOT ${isGitHubs("l")} AND ${isLong}
-    AND l.window_ends <= ${now} + ${assumedWindow(DEFAULT_RESOURCE).windowMs + RESET_SLACK_MS - UNREPORTED_AFTER_MS}`;
+  const isUnreported = `l.remaining < l.cap AND NOT ${isGitHubs("l")} AND ${isLong()}
+    AND l.window_ends <= ${now} + ${longWindowMs - UNREPORTED_AFTER_MS}`;
   /** Whether a reading `r` is of the open window of a row `l`, the last one that was reported on. */
-  const isOfWindow = `${isGitHubs("l")} AND abs(l.reset_at - r.reset_at) <= 5`;
+  const isOfWindow = `${isGitHubs("l")} AND l.window_ends > ${now} AND abs(l.reset_at - r.reset_at) <= 5`;
   /** Donations whose windows are to be read again. CROSS, or SQLite goes through all limits instead of the readings. */
   const toReadAgain = `SELECT l.token_id
     FROM token_pool_readings r CROSS JOIN token_pool_limits l USING (token_id, resource)
       LEFT JOIN token_pool_probes p USING (token_id)
-    WHERE ${isOfWindow} AND ${isLong} AND l.remaining > l.floor
-      AND r.remaining - l.remaining >= (r.remaining - l.floor) * ${READ_AGAIN_SHARE}
-      AND coalesce(p.asked_at, 0) <= ${now} - ${READ_AGAIN_AFTER_MS} AND NOT ${isPaused("l.token_id")}`;
+    WHERE ${isOfWindow} AND ${isLong()} AND l.remaining > l.floor AND r.remaining > l.remaining
+      AND coalesce(p.asked_at, 0) <= ${now} - iif(
+        r.remaining - l.remaining >= (r.remaining - l.floor) * ${READ_AGAIN_SHARE},
+        ${READ_AGAIN_AFTER_MS}, ${UNREPORTED_RETRY_MS}) AND NOT ${isPaused("l.token_id")}`;
   /** What remains at this moment: all of it, if the window has ended. */
   const full = `iif(window_ends <= ${now}, cap, remaining)`;
   /** The least recently used row that may be used. */
@@ -496,8 +499,10 @@ function statementsFor(now: string) {
     takeProbes: `INSERT INTO token_pool_probes (token_id, asked_at)
       SELECT t.id, ${now} FROM token_pool_tokens t LEFT JOIN token_pool_probes p ON p.token_id = t.id
       WHERE suspect_at IS NULL AND held_until <= ${now} AND (t.id IN (${toReadAgain}) OR
-        (coalesce(asked_at, 0) <= ${now} - ${UNREPORTED_RETRY_MS} AND NOT ${isPaused("t.id")}
-          AND EXISTS (SELECT 1 FROM token_pool_limits l WHERE l.token_id = t.id AND ${isUnreported}))
+        (EXISTS (SELECT 1 FROM token_pool_limits l
+          WHERE l.token_id = t.id AND ${isUnreported}
+            AND coalesce(asked_at, 0) <= max(${now} - ${UNREPORTED_RETRY_MS}, l.window_ends - ${longWindowMs}))
+          AND NOT ${isPaused("t.id")})
         OR (max(donated_at, coalesce(used_at, 0)) <= ${now} - ${IDLE_AFTER_MS} AND refresh_token IS NULL
           AND coalesce(asked_at, 0) <= ${now} - ${IDLE_RETRY_MS}
           AND NOT EXISTS (SELECT 1 FROM token_pool_limits WHERE token_id = t.id
@@ -509,21 +514,27 @@ function statementsFor(now: string) {
           FROM token_pool_limits WHERE token_id = t.id))
         FROM token_pool_tokens t WHERE id = token_pool_probes.token_id)`,
     // A donor who used so many calls since the last reading may use as many until the next, and more if they come in
-    // bursts. That counts only where the pool could get to the reserve before then.
+    // bursts. That counts only where the pool could get to the reserve before then. A window that a report has opened
+    // is not read.
     setAside: `INSERT INTO token_pool_readings (token_id, resource, reset_at, remaining, aside)
-      SELECT token_id, resource, :reset, 0, iif(:remaining - floor < 2 * (drawn + own), 2 * own + 3, 0)
-      FROM (SELECT l.*, r.remaining - l.remaining AS drawn, max(0, l.remaining + r.aside - :remaining) AS own
+      SELECT token_id, resource, :reset, iif(:reset - last_reset <= 5, min(:remaining, last), :remaining),
+        iif(:remaining - floor < 2 * (drawn + own), 2 * own + 3, 0)
+      FROM (SELECT l.*, r.reset_at AS last_reset, r.remaining + r.aside AS last, r.remaining - l.remaining AS drawn,
+          max(0, l.remaining + r.aside - :remaining) AS own
         FROM token_pool_limits l LEFT JOIN token_pool_readings r ON r.token_id = l.token_id
           AND r.resource = l.resource AND ${isOfWindow}
-        WHERE l.token_id = :id AND l.resource = :resource AND ${isLong}
-          AND iif(r.token_id IS NULL, NOT ${isGitHubs("l")}, abs(:reset - r.reset_at) <= 5))
+        WHERE l.token_id = :id AND l.resource = :resource AND ${isLong("(:reset + 1) * 1000")}
+          AND iif(r.token_id IS NULL, l.window_ends <= ${now} OR NOT ${isGitHubs("l")}, :reset - r.reset_at >= -5))
       WHERE true
-      ON CONFLICT (token_id, resource) DO UPDATE SET reset_at = excluded.reset_at, aside = excluded.aside`,
+      ON CONFLICT (token_id, resource) DO UPDATE SET reset_at = excluded.reset_at, remaining = excluded.remaining,
+        aside = excluded.aside`,
     mergeReading: merge(
       `max(0, :remaining - coalesce((SELECT aside FROM token_pool_readings WHERE ${thisReading}), 0))`,
     ),
-    // An older library removes donations and leaves their readings.
-    countFromReading: `UPDATE token_pool_readings SET remaining = l.remaining, aside = :remaining - l.remaining
+    // From the least that was read of the window: of two answers the earlier may come last. An older library removes
+    // donations and leaves their readings.
+    countFromReading: `UPDATE token_pool_readings SET remaining = l.remaining,
+        aside = token_pool_readings.remaining - l.remaining
       FROM (SELECT remaining FROM token_pool_limits WHERE token_id = :id AND resource = :resource) l
       WHERE ${thisReading}`,
     noteUse: `UPDATE token_pool_probes SET used_at = ${now} WHERE token_id = :id`,

@@ -135,9 +135,13 @@ Deno.test("runUpkeep() asks what is left where a consumer does not report, and f
     [token?.rate_limit_limit, token?.rate_limit_remaining, token?.rate_limit_reset_at],
     [5000, 3996, seconds + 3600],
   );
-  clock.advance(20 * MINUTE);
+  clock.advance(15 * MINUTE - 1);
   assert.deepEqual(await upkeep(service), report(), "nothing has been drawn since but one call");
-  assert.equal(github.count(ASK), 1);
+  clock.advance(1);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  clock.advance(20 * MINUTE);
+  assert.deepEqual(await upkeep(service), report(), "nothing at all has been drawn since");
+  assert.equal(github.count(ASK), 2);
 });
 
 Deno.test("runUpkeep() does not ask where consumers report, where nothing was drawn, nor of windows of a minute", async () => {
@@ -225,6 +229,125 @@ Deno.test("runUpkeep() asks again as a window is used up that nobody reports on,
   assert.equal((await pool.getToken())?.rate_limit_remaining, 4999, "the next window is whole");
 });
 
+Deno.test("runUpkeep() asks again within a quarter of an hour of whom little is drawn: donors may use most of it", async () => {
+  await using service = await temporaryService();
+  const { github, clock, pool } = service;
+  await lend(service);
+  await spend(service, 1, 0);
+  clock.advance(MINUTE);
+  await upkeep(service);
+  const lefts: number[] = [];
+  for (let quarter = 0; quarter < 3; quarter++) {
+    if (await pool.getToken({ cost: 100 }) !== null) {
+      github.drain("ada", 4900 - github.used("ada"));
+      lefts.push(5000 - github.used("ada"));
+    }
+    github.drain("ada", 4100 - github.used("ada"));
+    clock.advance(15 * MINUTE - 10_000);
+    await upkeep(service);
+    clock.advance(10_000);
+    await upkeep(service);
+  }
+  assert.ok(lefts.every((left) => left >= 2500), `calls of the pool left ${lefts}`);
+  assert.equal(await pool.getToken(), null, "what is left is the donor's");
+});
+
+Deno.test("runUpkeep() reads each new window after a minute, however lately it asked about the one before", async () => {
+  await using service = await temporaryService();
+  const { github, clock } = service;
+  await lend(service);
+  await spend(service, 1, 0);
+  clock.advance(MINUTE);
+  await upkeep(service);
+  await spend(service, 1000, 0);
+  clock.advance(57 * MINUTE);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  clock.advance(3 * MINUTE);
+  await spend(service, 1500, 500);
+  clock.advance(MINUTE - 1);
+  assert.deepEqual(await upkeep(service), report());
+  clock.advance(1);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  assert.equal((await row(service))["remaining"], 3000);
+  assert.equal(github.count(ASK), 3);
+});
+
+Deno.test("runUpkeep() goes on to read a window that only its own question has opened", async () => {
+  await using service = await temporaryService();
+  const { github, clock, pool } = service;
+  await lend(service);
+  await spend(service, 1, 0);
+  clock.advance(MINUTE);
+  await upkeep(service); // what it reads of this window is no measure of the next
+  clock.advance(60 * MINUTE);
+  await pool.getToken({ resource: "graphql" });
+  github.drain("ada", 4000); // of core the pool has used nothing yet
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  assert.equal((await row(service))["remaining"], 4000);
+  await spend(service, 500, 600);
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  assert.equal((await row(service))["remaining"], 2900 - 1203);
+});
+
+Deno.test("runUpkeep() goes on to read a window that GitHub counts from later, since the calls were made later", async () => {
+  await using service = await temporaryService();
+  const { github, clock, pool } = service;
+  await pool.addToken({ github_user_id: "583231", token: github.grantToken("ada"), reserve: 0.5 });
+  assert.ok(await pool.getToken({ cost: 100 })); // claimed, and not used yet
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  clock.advance(MINUTE);
+  for (const [own, asideAndOwn] of [[25, 0], [800, 1603]]) {
+    await spend(service, 600, own!);
+    clock.advance(MINUTE);
+    assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+    assert.equal((await row(service))["remaining"], 5000 - github.used("ada") - asideAndOwn!);
+  }
+});
+
+Deno.test("Store.endProbe() is as careful as it was when answers come twice, late, or the earlier one last", async (t) => {
+  const answer = async ({ vault }: Service, remaining: number, { resetAt = RESET, limit = 5000 } = {}) =>
+    await (await vault.store()).endProbe(1, [{ resource: "core", limit, remaining, resetAt }]);
+  const steps: Record<string, [befall: (service: Service) => Promise<unknown>, remaining: number, aside: number]> = {
+    "nothing": [() => Promise.resolve(), 2617, 83],
+    "the same again": [(service) => answer(service, 2700), 2617, 83],
+    "an earlier one": [(service) => answer(service, 4200), 2617, 83],
+    "one of a window that is over": [(service) => answer(service, 100, { resetAt: RESET - 3610 }), 2617, 83],
+    "one of a window that is over sooner": [(service) => answer(service, 100, { resetAt: RESET - 600 }), 2617, 83],
+    "one with a reset a second later": [(service) => answer(service, 2690, { resetAt: RESET + 1 }), 2617, 73],
+    "one with a reset a second earlier": [(service) => answer(service, 2690, { resetAt: RESET - 1 }), 2617, 73],
+    "one of the next, in the second for which this one is held to be open": [
+      (service) => {
+        service.clock.time = RESET * 1000 + 500;
+        return answer(service, 4990, { resetAt: RESET + 3600 });
+      },
+      4990,
+      0,
+    ],
+    "one of a smaller limit": [(service) => answer(service, 50, { limit: 60 }), 0, 50],
+  };
+  for (const [name, [befall, remaining, aside]] of Object.entries(steps)) {
+    await t.step(name, async () => {
+      await using service = await temporaryService();
+      const { clock, pool } = service;
+      await lend(service);
+      assert.ok(await pool.getToken({ cost: 1 }));
+      clock.advance(MINUTE);
+      await answer(service, 4999);
+      assert.ok(await pool.getToken({ cost: 2259 }));
+      await answer(service, 2700); // 40 of them are the donor's
+      await befall(service);
+      assert.deepEqual(await readings(service), [{ remaining, aside }]);
+      assert.equal((await row(service))["remaining"], remaining);
+      const isLeft = await pool.getToken({ cost: Math.max(1, Math.ceil((remaining - 2500) / 4)) }) !== null;
+      clock.advance(MINUTE);
+      assert.equal((await (await service.vault.store()).stats()).due, Number(isLeft), "and is read on");
+    });
+  }
+});
+
 Deno.test("readings are looked through before limits are, of which there may be a hundred thousand", async () => {
   await using service = await temporaryService();
   await upkeep(service);
@@ -237,6 +360,26 @@ Deno.test("readings are looked through before limits are, of which there may be 
     plans.push(steps.map(({ detail }) => String(detail)).filter((detail) => /^SCAN [rl]$/.test(detail)));
   }
   assert.deepEqual(plans, [["SCAN r"], ["SCAN r"]]);
+});
+
+Deno.test("runUpkeep() leaves a window to those who report on it, though it has read the one before", async () => {
+  await using service = await temporaryService();
+  const { github, clock, pool } = service;
+  await lend(service);
+  await spend(service, 1, 0);
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  clock.advance(60 * MINUTE);
+  const { id } = (await pool.getToken())!;
+  await pool.syncTokenHealth(id, new Response("{}", { headers: limitHeaders(5000, 4999, clock.seconds + 3600) }));
+  github.drain("ada", 4990);
+  await pool.getToken({ resource: "graphql" });
+  clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }), "of the other resource");
+  await pool.getToken({ cost: 2000 });
+  clock.advance(30 * MINUTE);
+  assert.deepEqual(await upkeep(service), report());
+  assert.equal(github.count(ASK), 2);
 });
 
 Deno.test("a window is read again by who passes by, unless its donor is to be left in peace", async (t) => {
@@ -308,6 +451,11 @@ Deno.test("runUpkeep() takes in what GitHub says of the other resources, but ope
   github.drain("ada", 20, "search");
   assert.deepEqual(await upkeep(service), report({ asked: 1 }));
   assert.deepEqual(await row(service, "graphql"), graphql, "nobody has used it: it stays closed");
+  assert.deepEqual(
+    await service.database.look("SELECT resource FROM token_pool_readings"),
+    [{ resource: "core" }],
+    "a window of a minute is over before it could be read again",
+  );
   const search = await row(service, "search");
   assert.deepEqual([search["remaining"], search["window_ends"]], [20, (Number(search["reset_at"]) + 1) * 1000]);
 });

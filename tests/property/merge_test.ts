@@ -10,72 +10,15 @@
 
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
-import { Connection } from "../../lib/database.ts";
 import { Leases, type Ticket } from "../../lib/leases.ts";
 import { bringsNews, type CompleteReport } from "../../lib/rate_limit.ts";
 import type { Lease } from "../../lib/records.ts";
-import { Store } from "../../lib/store.ts";
 import { Vault } from "../../lib/vault.ts";
-import { Clock, donation, KEY, START, temporaryFolder } from "../support/fixtures.ts";
+import { donation, KEY, START } from "../support/fixtures.ts";
 import { hold } from "../support/property.ts";
+import { Bench } from "./bench.ts";
 
 const RESET = START / 1000 + 3600;
-
-/** The store of one process, and donations made for it one after the other. */
-class Bench implements AsyncDisposable {
-  readonly clock = new Clock();
-  readonly #connection: Connection;
-  readonly #folder: AsyncDisposable;
-  #donors = 0;
-
-  private constructor(connection: Connection, folder: AsyncDisposable) {
-    this.#connection = connection;
-    this.#folder = folder;
-  }
-
-  static async open(): Promise<Bench> {
-    const folder = await temporaryFolder();
-    const connection = await Connection.open({ kind: "url", url: `file:${folder.path}/pool.db` });
-    const bench = new Bench(connection, folder);
-    await bench.store().open();
-    return bench;
-  }
-
-  store(): Store {
-    return new Store(this.#connection, this.clock.now);
-  }
-
-  /** A donation that is alone in the pool. */
-  async donor(store: Store, reserve = 0): Promise<number> {
-    await store.withdraw(`u${this.#donors}`);
-    const githubUserId = `u${++this.#donors}`;
-    const sealed = {
-      githubUserId,
-      githubUsername: null,
-      token: "sealed",
-      refreshToken: null,
-      expiresAt: null,
-      reserve,
-    };
-    return (await store.donate(sealed, { revokeReplaced: false }))!.id;
-  }
-
-  /** All that is known of its window. */
-  async row(id: number, resource = "core"): Promise<Record<string, number>> {
-    const [row] = await this.#connection.execute({
-      sql: `SELECT json_object('limit', cap, 'remaining', remaining, 'floor', floor, 'reset', reset_at,
-        'windowEnds', window_ends, 'readyAt', ready_at) FROM token_pool_limits
-        WHERE token_id = :id AND resource = :resource`,
-      args: { id, resource },
-    });
-    return JSON.parse(row![0] as string);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#connection.close();
-    await this.#folder[Symbol.asyncDispose]();
-  }
-}
 
 const limit = fc.constantFrom(60, 5000, 15_000);
 
