@@ -43,6 +43,7 @@ export type Outcome =
 export type FailureReason =
   | "expired"
   | "mismatch"
+  | "disabled"
   | "cancelled"
   | "code_refused"
   | "misconfigured"
@@ -127,7 +128,9 @@ export class DonationFlow {
   }
 
   async #exchange(code: string, transaction: Transaction): Promise<Outcome> {
-    const { github, redirectUri } = this.#options;
+    const { vault, github, redirectUri } = this.#options;
+    // Who set out before the pool was switched off: a code that is not exchanged leaves no token behind.
+    if (transaction.purpose === "donate" && vault.settings.read().TOKEN_POOL_DISABLED) return failed("disabled");
     const answer = await github.exchangeCode({ code, verifier: transaction.verifier, redirectUri });
     if (answer.kind === "refused") return failed(reasonOf(answer.error));
     const { grant } = answer;

@@ -150,6 +150,11 @@ Deno.test("finish() fails in each of its ways with nothing stored and no live to
       return visit(service, "ada");
     },
     has_scopes: (service) => visit(service, "ada", { scope: "repo" }),
+    disabled: async (service) => {
+      const { callback, sealed } = await begun(service);
+      service.variables["TOKEN_POOL_DISABLED"] = "1";
+      return await silently(service, () => service.flow.finish(callback, sealed));
+    },
     grant_ends: async (service) => {
       const [outcome] = await donateDuring(service, (service) => visit(service, "ada", { purpose: "withdraw" }));
       return outcome!;

@@ -756,6 +756,18 @@ Deno.test("the kill switch closes the donation and leaves the way out open", asy
   assert.match(await textOf(await withdrawBy(browser, service)), /out of the pool/);
 });
 
+Deno.test("the kill switch also ends a donation that was begun before", async () => {
+  await using service = await temporaryService();
+  const browser = new Browser(service.app);
+  const away = await browser.go("/auth");
+  service.variables["TOKEN_POOL_DISABLED"] = "1";
+  const response = await browser.go(service.github.authorize(away.headers.get("location")!, "ada"));
+  assert.equal(response.status, 503);
+  assert.match(await textOf(response), /paused.*Nothing was stored/);
+  assert.deepEqual(transactions(browser), [], "the transaction is over");
+  assert.deepEqual(service.github.liveTokens("ada"), [], "GitHub was not asked for a token");
+});
+
 Deno.test("each error page has a reference that the log has too", async () => {
   await using service = await temporaryService();
   for (const path of ["/callback", "/nowhere", "/auth?reserve=2"]) {
