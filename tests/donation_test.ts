@@ -10,6 +10,7 @@ import { CHANGES, DonorView, understandChange } from "../lib/donation.ts";
 import { createPool, type Pool } from "../lib/pool.ts";
 import { openVault } from "../lib/service.ts";
 import { Stats } from "../lib/stats.ts";
+import { SCHEMA_VERSION } from "../lib/store.ts";
 import type { OwnDonation } from "../lib/records.ts";
 import handler, { createApp } from "../main.http.ts";
 import {
@@ -478,7 +479,7 @@ Deno.test("a database of schema version 1 gets the new tables, and counts from t
   await using service = await temporaryService();
   await visit(service, "ada");
   await draw(service.pool, 4);
-  for (const table of ["days", "pauses", "probes", "snapshots"]) {
+  for (const table of ["days", "pauses", "probes", "snapshots", "readings"]) {
     await service.database.look(`DROP TABLE token_pool_${table}`);
   }
   await service.database.look("UPDATE token_pool_meta SET value = 1 WHERE key = 'schema_version'");
@@ -486,7 +487,7 @@ Deno.test("a database of schema version 1 gets the new tables, and counts from t
   await draw(upgraded, 2);
   assert.deepEqual((await own(service)).calls, { total: 6, today: 2, last30Days: 2 });
   assert.deepEqual(await service.database.look("SELECT value FROM token_pool_meta WHERE key = 'schema_version'"), [{
-    value: 3,
+    value: SCHEMA_VERSION,
   }]);
 });
 
