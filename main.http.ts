@@ -385,10 +385,12 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
   app.get("/status", etag({ retainedHeaders: RETAINED_BY_304 }), async (c) => {
     const { status, json, etag: version, error } = await figures();
     if (error !== null) noteFailure(c, error);
+    const isDown = status.status === "down";
     letEverybodyRead(c);
+    if (isDown) c.header("Cache-Control", "no-store"); // no cache may go on showing it once it is over
     c.header("ETag", version);
     c.header("Content-Type", "application/json; charset=utf-8");
-    return c.body(json, status.status === "down" ? 503 : 200);
+    return c.body(json, isDown ? 503 : 200);
   });
 
   app.get("/badge.json", etag({ retainedHeaders: RETAINED_BY_304 }), async (c) => {

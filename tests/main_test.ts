@@ -857,6 +857,9 @@ Deno.test("GET /status keeps its contract in every state", async () => {
   const down = await ask();
   assert.equal(down.status.status, "down");
   assert.equal(down.status.tokens.total, 2, "the last known figures");
+  assert.equal(down.response.status, 503);
+  assert.equal(down.response.headers.get("cache-control"), "no-store", "no cache shows it once it is over");
+  assert.equal(down.response.headers.get("access-control-allow-origin"), "*");
 });
 
 Deno.test("GET /status never names a donor", async () => {
