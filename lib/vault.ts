@@ -116,7 +116,7 @@ export class Vault {
         TOKEN_POOL_DATABASE_AUTH_TOKEN: options.authToken,
         TOKEN_ENCRYPTION_KEY: options.encryptionKey,
         TOKEN_ENCRYPTION_KEYS_PREVIOUS: options.previousEncryptionKeys?.join(","),
-        TOKEN_POOL_RESERVE: options.reserve?.toString(),
+        TOKEN_POOL_RESERVE: options.reserve?.toFixed(20), // a variable has no exponent, as in 1e-7
         GITHUB_API_URL: options.githubApiUrl,
       },
     });

@@ -162,6 +162,12 @@ scenario("what a consumer sets never lowers a donor's reserve", async ({ pool, c
   assert.equal((await generous.availability()).usable, 5000, "it is the default of its own donations only");
 });
 
+scenario("a reserve may be as small as one likes", async ({ another }) => {
+  const pool = another({ reserve: 1e-7 });
+  await pool.addToken(donation(1));
+  assert.equal((await pool.availability()).usable, 4999, "a call that is begun is kept");
+});
+
 scenario(
   "a donor who keeps all of a small limit is never asked for it, and does not block the queue",
   async ({ pool }) => {
