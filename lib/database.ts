@@ -325,5 +325,5 @@ function databaseError(cause: unknown, isLocked: boolean): PoolError {
 /** The driver's own code, or the kind of error: never its text, which may quote an address. */
 function describe(error: unknown): string {
   const { code, name } = error as { code?: unknown; name?: unknown };
-  return String(typeof code === "string" ? code : name);
+  return String(typeof code === "string" && code !== "" ? code : name); // the driver's may be empty
 }

@@ -292,6 +292,17 @@ Deno.test("Connection says which setting to look at when a database cannot be op
   await assert.rejects(Connection.open(source), { code: "database", message: /TOKEN_POOL_DATABASE_URL/ });
 });
 
+Deno.test("Connection says of every error what kind it is, also when the folder of its file has gone", async () => {
+  const folder = await temporaryFolder();
+  const connection = await Connection.open({ kind: "url", url: `file:${folder.path}/pool.db` }, { sleep: noSleep });
+  await connection.execute({ sql: "CREATE TABLE notes (text TEXT)" });
+  await folder[Symbol.asyncDispose]();
+  for (const sql of ["SELECT nothing", "INSERT INTO notes VALUES ('lost')", "SELECT 1"]) {
+    await assert.rejects(connection.execute({ sql }), { code: "database", message: /what was asked \(\w+\)/ }, sql);
+  }
+  connection.close();
+});
+
 Deno.test("Connection recovers from a wire that falls silent, over HTTP and WebSocket", async (t) => {
   await using server = await startSqld();
   await using wire = startTcpProxy(Number(new URL(server.url).port));
