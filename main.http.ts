@@ -292,6 +292,8 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
   app.get("/auth", guarded, async (c) => {
     if (!isConfigured()) return failure(c, "not_configured");
     if (settings.read().TOKEN_POOL_DISABLED) return failure(c, "disabled");
+    // GitHub asks nobody a second time, so another site's link would choose for a donor, and end a pause.
+    if (saysCrossSite(c)) return c.redirect("/", 303);
     const chosen = c.req.query("reserve");
     if (chosen !== undefined && !RESERVES.includes(Number(chosen))) return failure(c, "bad_reserve");
     const reserve = chosen === undefined ? settings.read().TOKEN_POOL_RESERVE : Number(chosen);
@@ -470,15 +472,19 @@ function told(outcome: Extract<Outcome, { kind: "donated" | "withdrawn" }>): Log
   return { event: "withdrawal", outcome: outcome.wasDonor ? isRevoked : `no donor, ${isRevoked}` };
 }
 
+/** Whether a browser says that another site has made a request; null where nothing is said. */
+function saysCrossSite(c: Context): boolean | null {
+  const site = c.req.header("sec-fetch-site");
+  return site === undefined ? null : site !== "same-origin" && site !== "none";
+}
+
 /**
- * Whether a request was made by another site. A browser says where it comes from; what says nothing is no browser, and
- * has nobody's cookies. Pages send no referrer, so their own forms may have an Origin of "null".
+ * Whether a form was sent by another site. A browser says where it comes from; what says nothing is no browser, and has
+ * nobody's cookies. Pages send no referrer, so their own forms may have an Origin of "null".
  */
 function isCrossSite(c: Context, origin: string): boolean {
-  const site = c.req.header("sec-fetch-site");
-  if (site !== undefined) return site !== "same-origin" && site !== "none";
   const from = c.req.header("origin");
-  return from !== undefined && from !== origin;
+  return saysCrossSite(c) ?? (from !== undefined && from !== origin);
 }
 
 /**

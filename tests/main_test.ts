@@ -627,6 +627,19 @@ Deno.test("POST /withdraw answers the form of the service, and what is no browse
   }
 });
 
+Deno.test("GET /auth from another site leads to the first page, where the donor chooses", async () => {
+  await using service = await temporaryService();
+  for (const site of ["cross-site", "same-site"]) {
+    const response = await service.app.request("/auth?reserve=0.25", { headers: { "sec-fetch-site": site } });
+    assert.deepEqual([response.status, response.headers.get("location")], [303, "/"], site);
+    assert.deepEqual(response.headers.getSetCookie(), [], site);
+  }
+  for (const headers of [{ "sec-fetch-site": "same-origin" }, { "sec-fetch-site": "none" }, {}]) {
+    const response = await service.app.request("/auth?reserve=0.25", { headers: headers as HeadersInit });
+    assert.equal(response.status, 302, JSON.stringify(headers));
+  }
+});
+
 Deno.test("no address redirects to another place than GitHub and this service", async () => {
   await using service = await temporaryService();
   const evil = "https://evil.example/";
