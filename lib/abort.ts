@@ -40,6 +40,52 @@ export async function wait(ms: number, signal: Signal): Promise<void> {
   }
 }
 
+/**
+ * Gives up what has not answered in time. One timer serves all that is waited for, since one for each would take a tenth
+ * as long as a call; and it does not keep a process from ending.
+ */
+export class AnswerDeadline {
+  readonly #ms: number;
+  /** When each is late, in the order in which they will be. */
+  readonly #lateAt = new Map<AbortController, number>();
+  #isWatching = false;
+
+  /** @param ms How long an answer may take, in milliseconds. */
+  constructor(ms: number) {
+    this.#ms = ms;
+  }
+
+  /** Begins to wait for an answer; its signal is aborted when it is late. */
+  begin(): AbortController {
+    const controller = new AbortController();
+    this.#lateAt.set(controller, performance.now() + this.#ms);
+    if (!this.#isWatching) this.#watch(this.#ms);
+    return controller;
+  }
+
+  /** There is an answer, or there will be none. */
+  end(controller: AbortController): void {
+    this.#lateAt.delete(controller);
+  }
+
+  #watch(ms: number): void {
+    this.#isWatching = true;
+    const timer: unknown = setTimeout(() => this.#giveUp(), ms);
+    if (typeof timer === "object") (timer as { unref(): void }).unref(); // Node
+    else if (typeof Deno !== "undefined") Deno.unrefTimer(timer as number);
+  }
+
+  #giveUp(): void {
+    const now = performance.now();
+    for (const [controller, lateAt] of this.#lateAt) {
+      if (lateAt > now) return this.#watch(lateAt - now);
+      this.end(controller);
+      controller.abort(new DOMException(`No answer within ${this.#ms} ms`, "TimeoutError"));
+    }
+    this.#isWatching = false;
+  }
+}
+
 /** Lets go of a body that nobody will read; one that has broken off is gone already. */
 export async function discard({ body }: Response): Promise<void> {
   await body?.cancel().catch(() => {});

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { answerTo, discard, type Signal, wait } from "./abort.ts";
+import { AnswerDeadline, answerTo, discard, type Signal, wait } from "./abort.ts";
 import type { Consumer } from "./consumer.ts";
 import { PoolError } from "./errors.ts";
 import type { Verdict } from "./health.ts";
@@ -47,6 +47,8 @@ export interface PoolFetchParts {
   /** Null = nothing is remembered. */
   cache: ResponseCache | null;
   fetch: typeof fetch;
+  /** How long an answer may take to begin, in milliseconds. Default 15,000. */
+  answerTimeoutMs?: number;
 }
 
 /** The other settings matter only when a lease is taken, which reads all of them. */
@@ -55,6 +57,12 @@ const READ_AT_EACH_CALL = ["GITHUB_API_URL", "TOKEN_POOL_DISABLED"] as const;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const REDIRECTS_AT_MOST = 5;
 const ATTEMPTS = 3;
+
+/**
+ * GitHub ends what takes it longer than 10 s (docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api), so
+ * what takes longer than this never comes. Three attempts end within the minute that Val Town gives a run.
+ */
+const ANSWER_TIMEOUT_MS = 15_000;
 
 /** While the pool is dry it is asked again no sooner than after the first of these, doubling up to the second. */
 const FIRST_WAIT_MS = 10;
@@ -86,6 +94,7 @@ export function createPoolFetch(
   parts: PoolFetchParts,
 ): (input: RequestInfo | URL, init?: PoolRequestInit) => Promise<Response> {
   const { vault, cache, fetch } = parts;
+  const deadline = new AnswerDeadline(parts.answerTimeoutMs ?? ANSWER_TIMEOUT_MS);
   const reads = new SharedReads();
   /** Why there was nothing, asked once for all who wait. */
   const dry = new Map<string, Promise<PoolError>>();
@@ -230,15 +239,18 @@ export function createPoolFetch(
     { target, method, headers, body, signal }: ApiRequest,
     ticket: Ticket | null,
   ): Promise<Response> {
+    const late = deadline.begin();
     const init: RequestInit = { method, headers, redirect: "manual" };
     if (ticket !== null) init.headers = { ...headers, authorization: `Bearer ${ticket.token}` };
     if (body !== "") init.body = body;
-    if (signal !== undefined) init.signal = signal;
+    init.signal = signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]);
     try {
       return await fetch(target, init);
     } catch (error) {
       if (ticket !== null) parts.leases.failed(ticket);
       throw error;
+    } finally {
+      deadline.end(late); // the body may take as long as it likes
     }
   }
 

@@ -6,7 +6,11 @@
  */
 
 import assert from "node:assert/strict";
+import { Consumer } from "../lib/consumer.ts";
+import { Leases } from "../lib/leases.ts";
 import { createPool, type Database, PoolError, type PoolFetchEvent, type PoolRequestInit } from "../lib/pool.ts";
+import { createPoolFetch } from "../lib/pool_fetch.ts";
+import { Vault } from "../lib/vault.ts";
 import { badCredentials, donate, KEY, limitHeaders, response, temporaryFolder } from "./support/fixtures.ts";
 import {
   type FetchWorld,
@@ -37,6 +41,14 @@ async function statusOf(answer: Promise<Response>): Promise<number> {
   const { status, body } = await answer;
   await body?.cancel();
   return status;
+}
+
+/** The function alone, which gives up sooner than a pool's. */
+function impatient({ url, clock }: FetchWorld, answerTimeoutMs: number, fetch: typeof globalThis.fetch) {
+  const vault = new Vault({ environment: () => undefined, database: url, encryptionKey: KEY, now: () => clock.time });
+  const [consumer, leases] = [new Consumer(vault), new Leases(vault)];
+  const poolFetch = createPoolFetch({ vault, consumer, leases, cache: null, fetch, answerTimeoutMs });
+  return { poolFetch, [Symbol.asyncDispose]: () => vault.close() };
 }
 
 const QUERY: RequestInit = { method: "POST", body: JSON.stringify({ query: "{ rateLimit { remaining } }" }) };
@@ -382,6 +394,52 @@ scenario("an impatient caller does not make a patient one fail", async (world) =
   await assert.rejects(impatient, { code: "exhausted" });
   assert.equal(await patient, 200);
 }, { donors: 1 });
+
+scenario("a GitHub that does not answer is given up, and the next token tried", async (world) => {
+  const connection = setInterval(() => {}, 1000); // keeps the process up, as an open one does
+  const never = ({ signal }: RequestInit) =>
+    new Promise<never>((_, reject) => signal!.addEventListener("abort", () => reject(signal!.reason)));
+  let unanswered = 1;
+  await using pool = impatient(world, 20, (input, init) => unanswered-- > 0 ? never(init!) : world.fetch(input, init));
+  const { poolFetch } = pool;
+  const events: PoolFetchEvent[] = [];
+  const onEvent = (event: PoolFetchEvent) => void events.push(event);
+  assert.equal(await statusOf(poolFetch(REPO, { pool: { onEvent } })), 200);
+  assert.deepEqual(events.filter(({ type }) => type === "rotated").map((event) => ({ ...event, tokenId: 0 })), [
+    { type: "rotated", tokenId: 0, attempt: 1, reason: "no answer" },
+  ]);
+
+  unanswered = 1;
+  const together = [poolFetch(REPO), poolFetch(REPO)];
+  assert.deepEqual(await Promise.all(together.map(statusOf)), [200, 200], "nobody waits for ever with who began");
+
+  unanswered = 3;
+  await assert.rejects(poolFetch(REPO), { name: "TimeoutError", message: "No answer within 20 ms" });
+
+  unanswered = 1;
+  const controller = new AbortController();
+  const goes = poolFetch(REPO, { signal: controller.signal });
+  setTimeout(() => controller.abort(new Error("enough")), 5);
+  await assert.rejects(goes, /enough/);
+  clearInterval(connection);
+});
+
+scenario("an answer may take as long as it likes once it has begun", async (world) => {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  await using pool = impatient(world, 5, (_, init) => {
+    const body = new ReadableStream({
+      async start(stream) {
+        init!.signal!.addEventListener("abort", () => stream.error(init!.signal!.reason));
+        stream.enqueue(new TextEncoder().encode(await promise));
+        stream.close();
+      },
+    });
+    return Promise.resolve(new Response(body));
+  });
+  const answer = await pool.poolFetch(REPO);
+  setTimeout(() => resolve("whole"), 20);
+  assert.equal(await answer.text(), "whole");
+});
 
 scenario("who gives up does not wait for the database", async (world) => {
   const { promise, reject } = Promise.withResolvers<never>();

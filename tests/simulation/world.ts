@@ -279,7 +279,8 @@ export class World {
     }
     const isExpected = error instanceof PoolError
       ? ["database", "exhausted", "github"].includes(error.code) || (error.code === "wrong_key" && what === WRONG_KEY)
-      : error instanceof TypeError && error.message === "connection reset";
+      : (error instanceof TypeError && error.message === "connection reset") ||
+        (error instanceof DOMException && error.message === "No answer within 15000 ms");
     if (isExpected) return this.count(`errors: ${error instanceof PoolError ? error.code : "network"}`);
     this.fail(new Violation(0, `no such error of ${what}`, String((error as Error)?.stack ?? error)));
   }
