@@ -53,7 +53,7 @@ export interface PoolOptions {
   fetch?: typeof fetch;
   /** Default `https://api.github.com`. */
   githubApiUrl?: string;
-  /** Remembers answers, to ask about them again for nothing: a size in bytes, or true for 16 MiB. Default: not at all. */
+  /** Remembers answers, to ask about them again for free: a size in bytes, or true for 16 MiB. Default: not at all. */
   cache?: boolean | number;
 }
 
@@ -79,7 +79,9 @@ export interface Pool extends AsyncDisposable {
   poolFetch(input: RequestInfo | URL, init?: PoolRequestInit): Promise<Response>;
   /**
    * Gives back what was leased and not used, and closes the database if the pool opened it. `await using` does the same,
-   * and lets pass that the database is away.
+   * but does not throw when the database is away.
+   *
+   * @throws {PoolError} With code `database`, when what was leased could not be given back.
    */
   close(): Promise<void>;
 }
@@ -89,7 +91,8 @@ export interface Pool extends AsyncDisposable {
  *
  * @param options What the pool is made of; what is absent comes from the environment.
  * @returns The same functions as this module's, and `close()`.
- * @throws {TypeError | RangeError} When the database is none, or the reserve is not between 0 and 0.95.
+ * @throws {TypeError | RangeError} When the database is none, the reserve is not between 0 and 0.95, or the cache has no
+ * size.
  *
  * @example A pool in a file, with a donation
  * ```ts
@@ -192,11 +195,11 @@ export function syncTokenHealth(tokenId: number, response: Response): Promise<vo
 export const handleResponse: typeof syncTokenHealth = syncTokenHealth;
 
 /**
- * Tells the pool what is left, for who has the numbers but not the response.
+ * Tells the pool what is left, for callers that have the numbers but not the response.
  *
  * @param tokenId The `id` of the token; one that is not known any more is ignored.
  * @param rateLimit The numbers; they count only if limit, remaining and reset are all known and the reset is to come.
- * @throws {TypeError} When the id is not a number.
+ * @throws {TypeError} When the id is not a number, or there are no numbers.
  * @throws {PoolError} With code `config` or `database`.
  *
  * @example
@@ -252,6 +255,9 @@ export function availability(resource?: string): Promise<Availability> {
  * @returns GitHub's answer, without what tells about the donor's token.
  * @throws {PoolError} With code `exhausted` (and `retryAt`) when nothing is usable, `forbidden_request` for writes, other
  * origins and what is about the donor, and with `config`, `wrong_key` or `database`.
+ * @throws {TypeError | RangeError} When the input is not a URL or an option is not of the right shape; a TypeError also, as
+ * of `fetch`, when no connection comes about or a redirect cannot be followed.
+ * @throws {DOMException} `TimeoutError` when no attempt was answered within 15 s. With a signal: what it was aborted with.
  *
  * @example
  * ```ts ignore
