@@ -56,7 +56,7 @@ export interface AppOptions extends ServiceOptions {
   logPolls?: boolean;
   /** Told of each request's method and route, before it is answered (lib/telemetry.ts). */
   onRoute?: NameSpan | null;
-  /** Instead of one that is opened here: it is closed by who has made it. */
+  /** Instead of one that is opened here; whoever has made it closes it. */
   vault?: Vault;
   /** How many requests may pass to what costs something. */
   rates?: Omit<RateGuardOptions, "now">;
@@ -88,7 +88,7 @@ interface Variables {
   failed?: Pick<LogEvent, "level" | "name"> & AboutError;
 }
 
-/** A method is a word of the visitor's, so only those are named that there are. */
+/** The methods that the log names; any other is a word of the visitor's. */
 const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"]);
 
 type AppContext = Context<{ Variables: Variables }>;
@@ -178,7 +178,7 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     return c.html(messagePage({ ...message, reference: c.get("requestId") }), status);
   }
 
-  /** What has no page of its own to fail with says in the log why it did. */
+  /** Says in the log why an endpoint failed that answers with no error page. */
   function noteFailure(c: AppContext, error: PoolError): void {
     c.set("failed", { level: "error", ...aboutError(error) });
   }
@@ -188,8 +188,9 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     return !POLLED.has(route) || (logPolls ??= !settings.onValTown);
   }
 
-  /** Whatever wants the figures passes here; so it is here that a passing request confirms suspects. */
+  /** Figures for which a passing request has done upkeep, so that no second one does. */
   const attended = new WeakSet<StatusSnapshot>();
+  /** Every request that shows figures comes through here, so it is here that one does what upkeep has due. */
   async function figures(): Promise<StatusSnapshot> {
     const snapshot = await stats.snapshot();
     if (!snapshot.isUpkeepDue || attended.has(snapshot) || !isConfigured()) return snapshot;

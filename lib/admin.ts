@@ -28,7 +28,7 @@ export type { Output } from "./console.ts";
 
 const PROGRAM = "deno task admin";
 
-/** So much of standard input is read: more than the longest token. */
+/** How many characters of standard input are read: more than the longest token has. */
 const INPUT_AT_MOST = 8192;
 
 /** Standard input. */

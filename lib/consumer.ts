@@ -60,10 +60,10 @@ export interface Availability {
   next_available_at: number | null;
 }
 
-/** A claim whose ciphertext does not open is left alone, and the next one tried, so often. */
+/** How many tokens are claimed in a row when their ciphertexts do not open. */
 const CLAIMS_AT_MOST = 20;
 
-/** What a process remembers of its hand-outs, at most; only to spare the database reports that say nothing new. */
+/** How many hand-outs a process remembers; only to spare the database reports that say nothing new. */
 const KNOWN_AT_MOST = 10_000;
 
 const BODY_BYTES_AT_MOST = 65_536;

@@ -2,7 +2,7 @@
  * The only caller of github.com: the OAuth web flow and the token endpoints.
  *
  * Each method sends one request and understands its answer. GitHub reports OAuth errors with status 200 and an `error`
- * key; its text is for logs of nobody here, and never passed on. The token endpoints draw on the OAuth App's own rate
+ * key; the text beside it is neither logged nor shown. The token endpoints draw on the OAuth App's own rate
  * limit, not on the donor's, and a wrong token there is no failed login
  * (docs.github.com/rest/apps/oauth-applications).
  *

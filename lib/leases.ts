@@ -26,7 +26,7 @@ import {
 import { type Exchange, FEW_CALLS, type Lease } from "./records.ts";
 import type { Vault } from "./vault.ts";
 
-/** A lease ends after so long, used up or not: a token that is withdrawn is out of use as soon. */
+/** When a lease ends, used up or not: so a token that was withdrawn is used no longer than this. */
 const LEASE_MS = 10_000;
 
 /** The time that a lease is meant to last. */
@@ -40,10 +40,10 @@ const MOST_CALLS = 50;
 /** Of resources whose windows are a minute, a lease may take only little. */
 const MOST_CALLS_OF_SEARCH = 2;
 
-/** A lease whose token does not open is passed by, so often. */
+/** How many leases are claimed in a row when their tokens do not open. */
 const CLAIMS_AT_MOST = 20;
 
-/** So many reports at most travel with one lease. */
+/** How many reports travel with one lease. */
 const REPORTS_AT_MOST = 50;
 
 interface Holding extends Lease {

@@ -41,7 +41,7 @@ export interface PublicFigures {
   calls: { total: number; last_24h: number };
 }
 
-/** What happened so often, by the names of `token_pool_counters`, and `calls`. */
+/** How often what happened, by the names of `token_pool_counters`; and `calls`. */
 export type Counters = Record<string, number>;
 
 /** How metrics are written: OpenMetrics 1.0, or Prometheus' older text format, which every scraper reads. */
@@ -54,7 +54,7 @@ export const METRICS_TYPES: Record<MetricsFormat, string> = {
 };
 
 /**
- * Chooses the format from an Accept header. OpenMetrics only for who names it and does not prefer the other; a browser
+ * Chooses the format from an Accept header. OpenMetrics only when it is named and the other not preferred; a browser
  * gets text, and so does whoever asks for something else altogether, since scrapers make nothing of a 406.
  */
 export function metricsFormat(accept: string): MetricsFormat {

@@ -47,7 +47,7 @@ export interface OctokitRequest {
 
 /** An Octokit auth strategy's function and hook (octokit/types.ts, AuthInterface). */
 export interface PoolAuth {
-  /** A token, for who asks for one. */
+  /** Draws a token. */
   (): Promise<PoolAuthentication>;
   /** Makes a request of Octokit's through the pool. */
   // deno-lint-ignore no-explicit-any -- as above

@@ -17,7 +17,7 @@ export const HOUR_MS = 3_600_000;
 /** A day of UTC. */
 export const DAY_MS = 24 * HOUR_MS;
 
-/** A donor is shown the calls of so many days, today among them. */
+/** How many days of calls a donor is shown, today among them. */
 const DAYS_SHOWN = 30;
 
 /**
@@ -47,7 +47,7 @@ export interface Claim {
   floor: number;
 }
 
-/** A token with no more than so many calls to give is nearly used up. */
+/** A token with no more calls to give than this is nearly used up. */
 export const FEW_CALLS = 50;
 
 /** Several calls of one token at once, for one process to spend. */

@@ -36,7 +36,7 @@ export interface RemoveReport {
   revocation: "done" | "queued" | "impossible" | null;
 }
 
-/** Who gives another token at this very moment is found again so often. */
+/** How often a donation is looked up again whose donor gives another token at this very moment. */
 const TRIES = 3;
 
 /**

@@ -40,7 +40,7 @@ export interface KeyAudit {
   keys: KeyUse[];
 }
 
-/** Rows that come while the job runs are found by another pass; so many, lest somebody who does not stop keeps it going. */
+/** Rows that come while the job runs are found by another pass; bounded, lest a process that does not stop keeps it going. */
 const PASSES_AT_MOST = 10;
 
 /**

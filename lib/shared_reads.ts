@@ -53,12 +53,12 @@ export class SharedReads {
     return await answerTo(answer, signal);
   }
 
-  /** Makes the copies, before the guests go on, and returns the answer of who began. */
+  /** Makes the copies, before the guests go on, and returns the answer for the caller that began. */
   async #shareOut(key: string, own: SharedRead, answer: Promise<Response>): Promise<Response> {
     try {
       let response = await answer;
       if (own.guests > 0 && response.body !== null && isText(response)) {
-        // In memory, the body is out of reach of the signal of who began, and nobody's reading waits for another's.
+        // In memory, no signal of the first caller ends the body for the others, and nobody's reading waits for another's.
         const body = await response.arrayBuffer();
         response = new ApiResponse(body, response, response);
         own.copies = Array.from({ length: own.guests }, () => new ApiResponse(body, response, response));

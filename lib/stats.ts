@@ -74,7 +74,7 @@ export interface StatusSnapshot {
   /** Calls an hour that donors lend: the limits of `core` less what stays theirs. */
   capacity: number;
   history: History;
-  /** What happened so often; null while the database does not answer. */
+  /** How often what happened; null while the database does not answer. */
   counters: Counters | null;
   /** Why the pool is down: for its operator, not for the public. */
   error: PoolError | null;

@@ -28,7 +28,7 @@ import type { SealedToken } from "./records.ts";
 import type { Store } from "./store.ts";
 import type { Vault } from "./vault.ts";
 
-/** So much is taken in a round, to stay within the time that a request has. */
+/** How many things of each kind a round takes, to stay within the time that a request has. */
 const ROUND_AT_MOST = 20;
 
 /** What a round has done. */

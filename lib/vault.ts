@@ -52,13 +52,13 @@ export type SealedColumn = "token" | "refresh_token";
 const CANARY_TEXT = "github-token-pool";
 const CANARY_PLACE = { column: "canary", githubUserId: "" };
 
-/** So many opened texts are kept in memory, by what they were sealed as. */
+/** How many opened texts are kept in memory. */
 const OPENED_AT_MOST = 1000;
 
-/** So many tokens that did not open are counted by one process; a pool with more has another trouble than counting. */
+/** How many tokens that did not open one process counts; a pool with more has another trouble than counting. */
 const UNREADABLE_AT_MOST = 1000;
 
-/** The time of an answer is the median of so many. */
+/** How many answers are timed, of which the median counts. */
 const LOOKS = 5;
 
 /** GitHub told integrators to allow for 255 characters and has issued tokens of 520: a bound, not a format. */
@@ -122,7 +122,7 @@ export class Vault {
     });
   }
 
-  /** The settings, for who needs to know what is missing. */
+  /** The settings; they also tell what is missing. */
   get settings(): Settings {
     return this.#settings;
   }
@@ -195,7 +195,7 @@ export class Vault {
   }
 
   /**
-   * The same as {@linkcode unlock}, for who is about to seal: from then on a canary tells this key from a wrong one.
+   * The same as {@linkcode unlock}, before something is sealed: from then on a canary tells this key from a wrong one.
    *
    * @throws {PoolError} With code `config`, `database` or `wrong_key`.
    */

@@ -25,7 +25,7 @@ import type { StoredDonation } from "./records.ts";
 import { INCIDENT_TOKENS, INCIDENT_WITHIN_MS, type Store } from "./store.ts";
 import type { Vault } from "./vault.ts";
 
-/** So many are asked about at once: GitHub allows an app a hundred. */
+/** How many tokens are asked about at once: GitHub allows an app a hundred. */
 const AT_ONCE = 10;
 
 const PAGE = 100;
