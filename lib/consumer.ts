@@ -110,6 +110,9 @@ export class Consumer {
   /** See `syncTokenHealth` in lib/pool.ts. */
   async syncTokenHealth(tokenId: number, response: Response): Promise<void> {
     assertTokenId(tokenId);
+    if (typeof response !== "object" || response === null) {
+      throw new TypeError("Cannot report on a token without a response: give what fetch() returned");
+    }
     const verdict = await this.judge(response, response.url);
     if (verdict.kind === "ignore") return;
     if (verdict.kind === "usage" && verdict.isFree && verdict.report !== null) {

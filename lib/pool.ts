@@ -178,7 +178,7 @@ export function getToken(options?: GetTokenOptions): Promise<TokenWithSecret | n
  *
  * @param tokenId The `id` of the token; one that is not known any more is ignored.
  * @param response GitHub's response, with its body not read yet.
- * @throws {TypeError} When the id is not a number.
+ * @throws {TypeError} When the id is not a number, or there is no response.
  * @throws {PoolError} With code `config` or `database`.
  *
  * @example

@@ -650,6 +650,10 @@ scenario("what is asked for must make sense", async ({ pool, clock, another }) =
     assert.throws(() => another({ database: database as unknown as Database }), TypeError);
   }
   await assert.rejects(pool.reportUsage(1, null as unknown as RateLimitInfo), TypeError);
+  for (const nothing of [undefined, null, 200]) {
+    const told = pool.syncTokenHealth(1, nothing as unknown as Response);
+    await assert.rejects(told, { name: "TypeError", message: /without a response: give what fetch\(\) returned/ });
+  }
   for (const reserve of [-0.1, 0.96, NaN]) {
     assert.throws(() => another({ reserve }), RangeError);
     await assert.rejects(pool.addToken(donation(1, { reserve })), RangeError);
