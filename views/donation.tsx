@@ -7,7 +7,7 @@
  */
 
 import { type Html, page } from "./layout.tsx";
-import { format, percent } from "./stored.tsx";
+import { format, keptOf, percent } from "./stored.tsx";
 
 /** Renders the page before anybody has said who they are. */
 export function askDonorPage(): Html {
@@ -141,7 +141,7 @@ function Donated(
             <label key={share}>
               <input type="radio" name="reserve" value={String(share)} checked={share === reserve} required />
               {percent(share)}
-              <span>{format(Math.ceil(Number((share * limit).toFixed(6))))} calls</span>
+              <span>{format(keptOf(share, limit))} calls</span>
             </label>
           ))}
         </fieldset>

@@ -53,7 +53,7 @@ export function percent(share: number): string {
 /** GitHub's limit for a person, in calls an hour. */
 export const LIMIT = 5000;
 
-/** Calls an hour that stay a donor's. */
-export function keptOf(reserve: number): number {
-  return Math.ceil(Number((LIMIT * reserve).toFixed(6)));
+/** Calls of a limit that stay a donor's: rounded up, as `floor` in lib/store.ts. */
+export function keptOf(reserve: number, limit: number = LIMIT): number {
+  return Math.ceil(Number((limit * reserve).toFixed(6)));
 }
