@@ -26,7 +26,7 @@ import {
   TRANSACTION_SECONDS,
 } from "./lib/donate.ts";
 import { type Change, DonorView, type Identity, IDENTITY_SECONDS, understandChange } from "./lib/donation.ts";
-import { PoolError } from "./lib/errors.ts";
+import { PoolError, type PoolErrorCode } from "./lib/errors.ts";
 import { type AboutError, aboutError, createLog, type LogEvent, type LogSink } from "./lib/log.ts";
 import { badgeOf, METRICS_TYPES, metricsFormat, renderMetrics } from "./lib/metrics.ts";
 import { isLocalAddress, RateGuard, type RateGuardOptions } from "./lib/rate_guard.ts";
@@ -444,16 +444,18 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
   app.notFound((c) => failure(c, "not_found"));
   app.onError((error, c) => {
     if (!(error instanceof PoolError)) return failure(c, "internal", error);
-    const byCode = {
-      config: "not_configured",
-      database: "database_away",
-      wrong_key: "wrong_key",
-      github: "github_away",
-    };
-    return failure(c, (byCode as Partial<Record<string, MessageName>>)[error.code] ?? "internal", error);
+    return failure(c, PAGE_OF_CODE[error.code] ?? "internal", error);
   });
   return app;
 }
+
+/** What donors are told of an error that they cannot mend; the other codes are of consumers. */
+const PAGE_OF_CODE: Partial<Record<PoolErrorCode, MessageName>> = {
+  config: "not_configured",
+  database: "database_away",
+  wrong_key: "wrong_key",
+  github: "github_away",
+};
 
 const RETAINED_BY_304 = ["access-control-allow-origin", "cache-control", "date", "etag", "vary"];
 
