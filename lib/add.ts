@@ -8,7 +8,7 @@
 import { assertReserve } from "./config.ts";
 import { PoolError } from "./errors.ts";
 import { type GitHub, isOfApp } from "./github.ts";
-import type { Donation, Vault } from "./vault.ts";
+import { type Donation, TOKEN_PATTERN, type Vault } from "./vault.ts";
 
 /** What became of the token. */
 export interface AddReport {
@@ -40,7 +40,7 @@ export interface AddOptions {
  * code `config`, `database` or `wrong_key`. Then nothing was stored.
  */
 export async function add(token: string, { vault, github, reserve, dryRun }: AddOptions): Promise<AddReport> {
-  if (!/^[\x21-\x7e]{1,2048}$/.test(token)) {
+  if (!TOKEN_PATTERN.test(token)) {
     throw new RangeError("What came on standard input is not a token: give one, and nothing else");
   }
   if (reserve !== undefined) assertReserve(reserve);

@@ -62,7 +62,7 @@ const UNREADABLE_AT_MOST = 1000;
 const LOOKS = 5;
 
 /** GitHub told integrators to allow for 255 characters and has issued tokens of 520: a bound, not a format. */
-const TOKEN_PATTERN = /^[\x21-\x7e]{1,2048}$/;
+export const TOKEN_PATTERN = /^[\x21-\x7e]{1,2048}$/;
 const USER_ID_PATTERN = /^[\x21-\x7e]{1,64}$/;
 
 /** What decides which tables and which keys, and whether they may be used: read anew each time. */
