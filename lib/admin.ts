@@ -82,8 +82,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     what: "what /status says, and what was counted",
     run: async ({ vault }) => {
       const { status, counters, error } = await new Stats(vault).snapshot();
-      const lines = render({ ...status, counters });
-      return error === null ? { found: status, lines } : { found: status, lines, notes: [error.message], code: 1 };
+      const found = { ...status, counters };
+      return error === null ? { found } : { found, notes: [error.message], code: 1 };
     },
   },
   doctor: {

@@ -38,6 +38,7 @@ Deno.test("admin list and stats show states and figures, and no token", async ()
   ]);
   const stats = await admin(["stats", "--json"], variables);
   assert.equal(statusSchema.parse(JSON.parse(stats.out)).calls.total, 3);
+  assert.equal(JSON.parse(stats.out).counters["donations.new"], 2, "what was counted is for scripts as well");
   const plain = await admin(["list"], variables);
   assert.match(plain.out, /^id +login .*\n +1 +user1 .* healthy /);
   for (const { out } of [list, stats, plain]) assert.doesNotMatch(out, /gho_|v1\./);
