@@ -115,7 +115,11 @@ function latencyFinding(milliseconds: number): Finding {
 function pathOf(url: string): string | null {
   if (!url.startsWith("file:") || url.includes(":memory:") || url.includes("mode=memory")) return null;
   const [address] = url.split("?") as [string];
-  return address.startsWith("file:///") ? fileURLToPath(address) : decodeURIComponent(address.slice("file:".length));
+  try {
+    return address.startsWith("file://") ? fileURLToPath(address) : decodeURIComponent(address.slice("file:".length));
+  } catch {
+    return null; // no path that could be looked at: that the database cannot be opened tells the rest
+  }
 }
 
 async function aboutFile(path: string): Promise<Finding[]> {

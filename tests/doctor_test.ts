@@ -95,6 +95,25 @@ const CASES: Case[] = [
     remedy: /check the path in TOKEN_POOL_DATABASE_URL/,
   },
   {
+    what: "a database file whose address is no path",
+    make: set("TOKEN_POOL_DATABASE_URL", "file:100%.db"),
+    name: "database",
+    status: "fail",
+    found: /cannot be opened/,
+    remedy: /check TOKEN_POOL_DATABASE_URL/,
+  },
+  {
+    what: "a database file whose address names this machine",
+    make: async (service) => {
+      await set("TOKEN_POOL_DATABASE_URL", `file://localhost${service.path}`)(service);
+      await Deno.chmod(service.path, 0o644);
+    },
+    name: "database-file",
+    status: "warn",
+    found: /mode 644: other users/,
+    remedy: /chmod 600/,
+  },
+  {
     what: "a database server that is away",
     make: set("TOKEN_POOL_DATABASE_URL", "http://127.0.0.1:9"),
     name: "database",
