@@ -622,6 +622,38 @@ scenario(
   },
 );
 
+scenario("getToken() tries 20 tokens that do not open, and ends with null", async ({ pool, rows }) => {
+  const ids = await donate(pool, 21);
+  await rows(`UPDATE token_pool_tokens SET token = (SELECT token FROM token_pool_tokens WHERE id = ${ids[20]})
+    WHERE id <> ${ids[20]} RETURNING id`);
+  assert.equal(await pool.getToken(), null);
+  const drawn = "SELECT token_id AS id, calls FROM token_pool_limits WHERE resource = 'core' AND calls > 0 ORDER BY id";
+  const charged = ids.slice(0, 20).map((id) => ({ id, calls: 1 }));
+  assert.deepEqual((await rows(drawn)).map((row) => ({ ...row })), charged, "their claims' charge stays");
+  assert.equal((await pool.getToken())?.id, ids[20], "the next call goes on with the next one");
+});
+
+Deno.test("Vault.openText() keeps at most 1,000 opened texts in memory", async () => {
+  const vault = new Vault({ environment: () => undefined, database: ":memory:", encryptionKey: KEY });
+  const keyring = await vault.keyring();
+  const place = (n: number) => ({ column: "token", githubUserId: `${n}` } as const);
+  const sealed = await Promise.all(Array.from({ length: 1001 }, (_, n) => keyring.seal(`gho_${n}`, place(n))));
+  const { decrypt } = crypto.subtle;
+  let decryptions = 0;
+  crypto.subtle.decrypt = (...args) => (decryptions++, decrypt.apply(crypto.subtle, args));
+  try {
+    const open = (n: number) => vault.openText(sealed[n]!, "token", `${n}`);
+    for (let n = 0; n <= 1000; n++) assert.equal(await open(n), `gho_${n}`);
+    for (let n = 1; n <= 1000; n++) await open(n);
+    assert.equal(decryptions, 1001, "what is remembered is not opened again");
+    assert.equal(await open(0), "gho_0");
+    assert.equal(decryptions, 1002, "the oldest was forgotten");
+  } finally {
+    crypto.subtle.decrypt = decrypt;
+    await vault.close();
+  }
+});
+
 scenario("the database's own clock is used when none was given", async ({ url }) => {
   await using pool = createPool({ database: url, encryptionKey: KEY });
   const [a] = await donate(pool, 1);
