@@ -41,14 +41,15 @@ export async function wait(ms: number, signal: Signal): Promise<void> {
 }
 
 /**
- * Gives up what has not answered in time. One timer serves all that is waited for, since one for each would take a tenth
- * as long as a call; and it does not keep a process from ending.
+ * Gives up what has not answered in time. One alarm serves all that is waited for, since one for each would take a tenth
+ * as long as a call. Nobody listens to it while nothing is waited for, so it does not keep a process from ending.
  */
 export class AnswerDeadline {
   readonly #ms: number;
   /** When each is late, in the order in which they will be. */
   readonly #lateAt = new Map<AbortController, number>();
-  #isWatching = false;
+  /** Goes off when the first of them may be late. */
+  #alarm: AbortSignal | null = null;
 
   /** @param ms How long an answer may take, in milliseconds. */
   constructor(ms: number) {
@@ -59,31 +60,28 @@ export class AnswerDeadline {
   begin(): AbortController {
     const controller = new AbortController();
     this.#lateAt.set(controller, performance.now() + this.#ms);
-    if (!this.#isWatching) this.#watch(this.#ms);
+    if (this.#alarm === null || this.#alarm.aborted) this.#alarm = AbortSignal.timeout(this.#ms);
+    if (this.#lateAt.size === 1) this.#alarm.addEventListener("abort", this.#giveUp);
     return controller;
   }
 
   /** There is an answer, or there will be none. */
   end(controller: AbortController): void {
     this.#lateAt.delete(controller);
+    if (this.#lateAt.size === 0) this.#alarm?.removeEventListener("abort", this.#giveUp);
   }
 
-  #watch(ms: number): void {
-    this.#isWatching = true;
-    const timer: unknown = setTimeout(() => this.#giveUp(), ms);
-    if (typeof timer === "object") (timer as { unref(): void }).unref(); // Node
-    else if (typeof Deno !== "undefined") Deno.unrefTimer(timer as number);
-  }
-
-  #giveUp(): void {
+  readonly #giveUp = (): void => {
     const now = performance.now();
     for (const [controller, lateAt] of this.#lateAt) {
-      if (lateAt > now) return this.#watch(lateAt - now);
-      this.end(controller);
+      if (lateAt > now) {
+        this.#alarm = AbortSignal.timeout(Math.ceil(lateAt - now));
+        return this.#alarm.addEventListener("abort", this.#giveUp);
+      }
+      this.#lateAt.delete(controller);
       controller.abort(new DOMException(`No answer within ${this.#ms} ms`, "TimeoutError"));
     }
-    this.#isWatching = false;
-  }
+  };
 }
 
 /** Lets go of a body that nobody will read; one that has broken off is gone already. */

@@ -441,6 +441,30 @@ scenario("an answer may take as long as it likes once it has begun", async (worl
   assert.equal(await answer.text(), "whole");
 });
 
+Deno.test({
+  name: "when a call is over, nothing of it is under way",
+  sanitizeOps: true,
+  sanitizeResources: true,
+  async fn() {
+    await using world = await fetchWorld();
+    await statusOf(world.pool.fetch(REPO));
+  },
+});
+
+Deno.test("a program ends when its calls are over, not when they would have been given up", async () => {
+  await using folder = await temporaryFolder();
+  const program = `import { createPool } from "${import.meta.resolve("../lib/pool.ts")}";
+    const fetch = () => Promise.resolve(new Response("whole"));
+    const pool = createPool({ database: "file:${folder.path}/pool.db", encryptionKey: "${KEY}", fetch });
+    await pool.addToken({ github_user_id: "1", token: "gho_1" });
+    console.log(await (await pool.fetch("${REPO}")).text());`;
+  const { success, stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--allow-all", "--no-check", "--quiet", `data:text/javascript,${encodeURIComponent(program)}`],
+    signal: AbortSignal.timeout(12_000), // they would have been after 15 s
+  }).output();
+  assert.deepEqual([success, new TextDecoder().decode(stdout)], [true, "whole\n"]);
+});
+
 scenario("who gives up does not wait for the database", async (world) => {
   const { promise, reject } = Promise.withResolvers<never>();
   const hangs: Database = { execute: () => promise, batch: () => promise };
