@@ -16,6 +16,7 @@ import { Stats, statusSchema } from "../lib/stats.ts";
 import { FakeGitHub } from "./support/fake_github.ts";
 import { KEY, OTHER_KEY, response, temporaryFolder } from "./support/fixtures.ts";
 import { report, type Service, temporaryService, upkeep, variablesOf, visit } from "./support/service.ts";
+import { createApp } from "../main.http.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -748,6 +749,30 @@ Deno.test("a passing request confirms suspects, and shows what came of it", asyn
       assert.equal(github.requests.length, asked, "nothing is left to ask");
     });
   }
+});
+
+Deno.test("a passing request does not wait for a GitHub that is slow, and what it began is done all the same", async () => {
+  await using service = await temporaryService();
+  await lend(service, 1);
+  const { github, database, options } = service;
+  github.revoke("user1");
+  await use(service);
+  const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+  const { promise: over, resolve: end } = Promise.withResolvers<void>();
+  const app = createApp({
+    ...options,
+    fetch: async (...call) => {
+      await answered;
+      return await github.fetch(...call);
+    },
+    upkeepWaitMs: 1,
+    log: (line) => JSON.parse(line).event === "upkeep" && end(),
+  });
+  const status = statusSchema.parse(await (await app.request("/status")).json());
+  assert.equal(status.tokens.suspended, 1, "what is known so far");
+  answer();
+  await over;
+  assert.equal(await database.count("tokens"), 0);
 });
 
 Deno.test("a passing request also refreshes what has expired or is about to", async (t) => {
