@@ -8,8 +8,9 @@ import { createClient } from "npm:@libsql/client@0.18.0";
 import { Connection, type Database } from "../lib/database.ts";
 import { PoolError } from "../lib/errors.ts";
 import { temporaryFolder } from "./support/fixtures.ts";
+import { freePort } from "./support/ports.ts";
 import { lockElsewhere, readElsewhere } from "./support/processes.ts";
-import { freePort, startSqld } from "./support/sqld.ts";
+import { startSqld } from "./support/sqld.ts";
 import { startTcpProxy } from "./support/tcp_proxy.ts";
 
 const TABLE = { sql: "CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT UNIQUE)" };

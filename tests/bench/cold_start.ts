@@ -2,8 +2,8 @@
 
 import { fileURLToPath } from "node:url";
 import { createPool } from "../../lib/pool.ts";
-import { freePort } from "../support/sqld.ts";
 import { KEY, temporaryFolder } from "../support/fixtures.ts";
+import { freePort } from "../support/ports.ts";
 import { linesOf } from "../support/processes.ts";
 import { type Figure, median } from "./measure.ts";
 

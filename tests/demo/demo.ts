@@ -12,7 +12,6 @@
 
 import { fileURLToPath } from "node:url";
 import { type GitHubFront, startGitHub } from "../support/github_front.ts";
-import { freePort } from "../support/ports.ts";
 import type { Attempt } from "./consumer.ts";
 import { donate, type Donor } from "./donor.ts";
 import { serveLibrary } from "./library_host.ts";
@@ -96,13 +95,15 @@ async function setUp(cleanup: AsyncDisposableStack): Promise<Stage> {
   screen.title("1. A service starts, with a database and a key of its own");
   const folder = Deno.makeTempDirSync({ prefix: "token-pool-demo-" });
   cleanup.defer(() => Deno.remove(folder, { recursive: true }));
-  const port = freePort();
+  const reserved = Deno.listen({ hostname: "127.0.0.1", port: 0 }); // until GitHub has ports of its own
+  const { port } = reserved.addr;
   const service = `http://localhost:${port}`;
   const [clientId, clientSecret, key] = ["demo-client", randomHex(20), randomHex(32)];
   const users = DONORS.map(({ login }) => login);
   const github = cleanup.use(
     await startGitHub({ users, clientId, clientSecret, redirectUris: [`${service}/callback`] }),
   );
+  reserved.close();
   const stage = { github, service, database: `file:${folder}/pool.db`, key, folder };
   const program = start(cleanup, {
     args: await startArguments(),

@@ -60,8 +60,8 @@ export async function startGitHub(options: GitHubOptions): Promise<GitHubFront> 
 export class GitHubFront implements AsyncDisposable {
   readonly #options: GitHubOptions;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
-  readonly #port = freePort();
-  readonly #emulatorUrl = `http://127.0.0.1:${this.#port}`;
+  readonly #emulatorPort: number;
+  readonly #emulatorUrl: string;
   #emulator!: Emulator;
 
   readonly #challenges = new Map<string, string | null>();
@@ -73,13 +73,15 @@ export class GitHubFront implements AsyncDisposable {
     this.#options = options;
     const serveOptions = { hostname: "127.0.0.1", port: 0, onListen() {} };
     this.#server = Deno.serve(serveOptions, (request) => this.#answer(request));
+    this.#emulatorPort = freePort(); // which is not the front's, since that one is taken
+    this.#emulatorUrl = `http://127.0.0.1:${this.#emulatorPort}`;
   }
 
   static async start(options: GitHubOptions): Promise<GitHubFront> {
     const front = new GitHubFront(options);
     front.#emulator = await createEmulator({
       service: "github",
-      port: front.#port,
+      port: front.#emulatorPort,
       baseUrl: front.url, // for the URLs in its answers
       seed: {
         github: {

@@ -1,7 +1,6 @@
 /** An OpenTelemetry receiver on loopback, for OTLP/HTTP in JSON: keeps every byte that it is sent. */
 
 import { assertNoCanary } from "./canaries.ts";
-import { freePort } from "./ports.ts";
 
 /** A span, as far as tests ask. */
 export interface ExportedSpan {
@@ -27,8 +26,7 @@ interface Traces {
 /** Starts a receiver. */
 export function receiveOtlp(): OtlpReceiver {
   const received: { path: string; text: string }[] = [];
-  const port = freePort();
-  const server = Deno.serve({ hostname: "127.0.0.1", port, onListen() {} }, async (request) => {
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
     received.push({ path: new URL(request.url).pathname, text: await request.text() });
     return Response.json({});
   });
@@ -36,7 +34,7 @@ export function receiveOtlp(): OtlpReceiver {
     variables: {
       OTEL_DENO: "true",
       OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
-      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+      OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${server.addr.port}`,
     },
     received,
     spans: () =>

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { assertNoCanary } from "./canaries.ts";
 import { FakeGitHub } from "./fake_github.ts";
 import { KEY, temporaryFolder } from "./fixtures.ts";
-import { freePort } from "./ports.ts";
+import { freePorts } from "./ports.ts";
 
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -49,7 +49,7 @@ export async function startStandalone(
   } = {},
 ): Promise<Standalone> {
   const folder = await temporaryFolder();
-  const [port, githubPort] = [freePort(), freePort()];
+  const [port, githubPort] = freePorts(2) as [number, number];
   const [origin, githubUrl] = [`http://127.0.0.1:${port}`, `http://127.0.0.1:${githubPort}`];
   const github = new FakeGitHub({ url: githubUrl, apiUrl: githubUrl, callbackUrl: `${origin}/callback` });
   for (const user of users) github.addUser(user);
