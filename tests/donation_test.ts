@@ -662,10 +662,9 @@ Deno.test("who somebody is lies in a sealed cookie of its own, for ten minutes a
     httponly: "",
     samesite: "Lax",
   });
-  assert.match(cookie.value, /^v1\./);
-  for (const plain of ["ada", ADA]) {
-    assert.ok(!atob(cookie.value.split(".")[3]!.replaceAll(/[-_]/g, "A")).includes(plain));
-  }
+  // Sealed from its first to its last character, or it would not open; so nothing can be read in it.
+  const opened = await (await service.vault.keyring()).open(cookie.value, { column: "identity", githubUserId: "" });
+  assert.equal(JSON.parse(opened!).githubUserId, ADA);
   assert.deepEqual([...browser.cookies.keys()], [IDENTITY], "the transaction is gone");
 
   service.clock.advance(10 * MINUTE - 1);
@@ -858,7 +857,8 @@ Deno.test("/auth, /callback and the forms are limited by address and in all, by 
         const text = await textOf(refused);
         assert.match(text, /Too many requests.*Nothing was stored.*Reference: [0-9a-f]{8}/);
         assert.ok(service.log.at(-1)!.includes(/Reference: (\w+)/.exec(text)![1]!));
-        assert.doesNotMatch(service.log.at(-1)!, /203\.0|198\.51/);
+        const { ms: _, ...line } = JSON.parse(service.log.at(-1)!); // a time may be any number
+        assert.doesNotMatch(JSON.stringify(line), /203\.0|198\.51/);
       }
       assert.deepEqual([service.github.requests.length, service.database.statements.length], [asked, queried]);
       assert.equal((await two(path, { method })).status, usual, "another address is not affected");

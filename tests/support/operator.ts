@@ -42,8 +42,9 @@ export async function operateSealed(
   const standardInput = { line: () => Promise.resolve(input), all: () => Promise.resolve(new Blob([input])) };
   const code = await runAdmin(args, { ...service.options, ...options }, output, standardInput);
   const said = { code, out: lines.out.join("\n"), err: lines.err.join("\n") };
-  const unsealed = { out: said.out.replaceAll(/v1\.[\w.-]+/g, "sealed"), err: said.err };
-  assertNothingSecret(unsealed, service.github.secrets);
+  // What is random may look like anything: sealed texts, and a backup's digests.
+  const out = said.out.replaceAll(/v1\.[\w.-]+/g, "sealed").replaceAll(/"(?:sha256|mac)":"[\w-]{43}"/g, "digest");
+  assertNothingSecret({ out, err: said.err }, service.github.secrets);
   return said;
 }
 
