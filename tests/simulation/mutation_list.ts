@@ -165,7 +165,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     invariant: 7,
     what: "of two reports the last one counts",
-    edits: [store("ELSE min(:remaining, l.remaining + :free)", "ELSE :remaining")],
+    edits: [store("ELSE min(${remaining}, l.remaining + :free)", "ELSE ${remaining}")],
   },
   {
     invariant: 7,
@@ -207,12 +207,12 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     invariant: 10,
     what: "of two reports the last one counts",
-    edits: [store("ELSE min(:remaining, l.remaining + :free)", "ELSE :remaining")],
+    edits: [store("ELSE min(${remaining}, l.remaining + :free)", "ELSE ${remaining}")],
   },
   {
     invariant: 10,
     what: "the first report makes the pool forget what it has drawn",
-    edits: [store("max(0, min(:remaining, :limit - (l.cap - l.remaining) + :free))", ":remaining")],
+    edits: [store("max(0, min(${remaining}, :limit - (l.cap - l.remaining) + :free))", "${remaining}")],
   },
   {
     invariant: 11,
