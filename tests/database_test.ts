@@ -39,9 +39,9 @@ async function temporaryFile(lockTimeoutMs = 5_000, sleep: () => Promise<void> =
 Deno.test("the bare client loses writes that it reports as done after one SQLITE_BUSY", async () => {
   await using temporary = await temporaryFile();
   const client = createClient({ url: `file:${temporary.file}`, timeout: 1 });
-  const { released } = await lockElsewhere(temporary.file, 1_000);
+  const { release } = await lockElsewhere(temporary.file);
   await assert.rejects(client.execute("INSERT INTO t (n) VALUES (1) RETURNING n"), { code: "SQLITE_BUSY" });
-  await released;
+  await release();
   for (const n of [2, 3, 4]) {
     const { rows } = await client.execute(`INSERT INTO t (n) VALUES (${n}) RETURNING n`);
     assert.equal(rows[0]!["n"], n);
@@ -54,24 +54,24 @@ Deno.test("the bare client loses writes that it reports as done after one SQLITE
 
 Deno.test("Connection writes what it reports as done after a lock was held for longer than its timeout", async () => {
   await using temporary = await temporaryFile(50);
-  const { released } = await lockElsewhere(temporary.file, 2_000);
+  const { release } = await lockElsewhere(temporary.file);
   await assert.rejects(temporary.connection.execute(insert(1)), (error) => {
     assert.ok(error instanceof PoolError);
     assert.equal(error.code, "database");
     assert.match(error.message, /locked by another process; nothing was changed/);
     return true;
   });
-  await released;
+  await release();
   for (const n of [2, 3, 4]) assert.deepEqual(await temporary.connection.execute(insert(n)), [[n]]);
   assert.equal(await count(temporary.file), 3);
 });
 
 Deno.test("Connection waits for a lock that is released in time", async () => {
   await using temporary = await temporaryFile();
-  const { released } = await lockElsewhere(temporary.file, 300);
+  const { release } = await lockElsewhere(temporary.file, 300);
   assert.deepEqual(await temporary.connection.execute(insert(1)), [[1]]);
   await temporary.connection.batch([insert(2), insert(3)]);
-  await released;
+  await release();
   assert.equal(await count(temporary.file), 3);
 });
 
@@ -94,9 +94,9 @@ Deno.test("Connection uses WAL and NORMAL, and FULL for what must survive a powe
   const setting = async (name: string) => (await connection.execute({ sql: `PRAGMA ${name}` }))[0]![0];
   assert.equal(await setting("journal_mode"), "wal");
   assert.equal(await setting("synchronous"), 1);
-  const { released } = await lockElsewhere(file, 1_000);
+  const { release } = await lockElsewhere(file);
   await assert.rejects(connection.execute(insert(1)), { code: "database" });
-  await released;
+  await release();
   assert.equal(await setting("synchronous"), 1);
   await connection.execute(insert(2), { durable: true });
   const seen = await connection.execute({ sql: "PRAGMA synchronous" }, { durable: true });
@@ -158,7 +158,7 @@ Deno.test("Connection reads rows as objects and as arrays, through columns, and 
 
 Deno.test("Connection asks a function for its value when an attempt is sent, once for all statements of a batch", async () => {
   let release = () => Promise.resolve();
-  await using temporary = await temporaryFile(500, () => release());
+  await using temporary = await temporaryFile(2_000, () => release());
   const { connection, file } = temporary;
   let asked = 0;
   const value = () => ++asked;
@@ -310,13 +310,13 @@ Deno.test("Connection recovers from a wire that falls silent, over HTTP and WebS
   for (const protocol of ["http", "ws"]) {
     await t.step(protocol, async () => {
       const source = { kind: "url", url: `${protocol}://127.0.0.1:${wire.port}` } as const;
-      const connection = await Connection.open(source, { timeoutMs: 500, sleep: noSleep });
+      const connection = await Connection.open(source, { timeoutMs: 2_000, sleep: noSleep });
       const ask = () => connection.execute({ sql: "SELECT 1" });
       assert.deepEqual(await ask(), [[1]]);
       wire.silence();
       const start = performance.now();
       await assert.rejects(ask(), { code: "database", message: /TimeoutError/ });
-      assert.ok(performance.now() - start < 2_000);
+      assert.ok(performance.now() - start < 20_000);
       const answers = await Promise.allSettled([ask(), ask(), ask()]);
       assert.deepEqual(answers.at(-1), { status: "fulfilled", value: [[1]] });
       connection.close();

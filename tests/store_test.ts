@@ -39,7 +39,7 @@ async function temporaryStore({ tickMs = 0 } = {}) {
     clock.time = START + BENCH_MS;
     return release();
   };
-  const connection = await Connection.open({ kind: "url", url: `file:${file}` }, { lockTimeoutMs: 500, sleep });
+  const connection = await Connection.open({ kind: "url", url: `file:${file}` }, { lockTimeoutMs: 2_000, sleep });
   const store = stack.adopt(new Store(connection, () => clock.time += tickMs), (store) => store.close());
   await store.open();
   const { id } = (await store.donate(DONATION, { revokeReplaced: false }))!;

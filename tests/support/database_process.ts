@@ -1,7 +1,8 @@
 /**
  * Another process with the same database file, for tests: locks it, reads it, or draws tokens from it.
  *
- *     deno run --allow-all database_process.ts lock <file> <ms>       holds a write lock, says "locked"
+ *     deno run --allow-all database_process.ts lock <file> [<ms>]     holds a write lock, says "locked"; without a time
+ *                                                                     until its input ends
  *     deno run --allow-all database_process.ts read <file> <sql>      prints the rows as JSON
  *     deno run --allow-all database_process.ts draw <url> <key> <n>   draws n tokens, prints their ids as it goes
  *     deno run --allow-all database_process.ts first <url> <key> <n> <user>   the same with the first release's statements,
@@ -30,7 +31,8 @@ switch (command) {
     const database = new DatabaseSync(target);
     database.exec("PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE");
     console.log("locked");
-    await new Promise((resolve) => setTimeout(resolve, Number(rest[0])));
+    if (rest[0] === undefined) await Deno.stdin.read(new Uint8Array(1));
+    else await new Promise((resolve) => setTimeout(resolve, Number(rest[0])));
     database.exec("ROLLBACK");
     database.close();
     break;

@@ -23,13 +23,22 @@ export async function readElsewhere(file: string, sql: string): Promise<Record<s
   return JSON.parse(new TextDecoder().decode(stdout));
 }
 
-/** Holds a write lock on a file from another process, for so many milliseconds from now. */
-export async function lockElsewhere(file: string, ms: number): Promise<{ released: Promise<unknown> }> {
-  const locker = spawn("lock", file, String(ms));
-  await locker.stdin.close();
+/**
+ * Holds a write lock on a file from another process: for so many milliseconds from now, or else until it is released.
+ *
+ * @returns `release` resolves when the lock is no more.
+ */
+export async function lockElsewhere(file: string, ms?: number): Promise<{ release: () => Promise<void> }> {
+  const locker = spawn("lock", file, ...ms === undefined ? [] : [String(ms)]);
   const lines = linesOf(locker);
   await lines.next();
-  return { released: Promise.all([lines.return(undefined), locker.status]) };
+  return {
+    async release() {
+      await locker.stdin.close();
+      await lines.return(undefined);
+      await locker.status;
+    },
+  };
 }
 
 /** What a process prints, line by line. */
