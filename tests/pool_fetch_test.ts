@@ -21,6 +21,7 @@ import {
   tokenOf,
 } from "./support/fetch_world.ts";
 import { startSqld } from "./support/sqld.ts";
+import { until } from "./support/until.ts";
 
 const REPO = "/repos/denoland/deno";
 
@@ -84,7 +85,7 @@ scenario("500 calls over 5 tokens of 100 use up all, and not one more is sent", 
   assert.deepEqual(new Set(statuses), new Set([200]));
   await assert.rejects(world.pool.fetch(REPO), { code: "exhausted" });
   assert.equal(world.sent.length, 500);
-}, LOAD);
+}, { ...LOAD, isRealTime: false }); // of the last calls, those that are held for more than a second do not come back
 
 /** What a token may do in the middle of a run, and how it shows in the database. */
 const MISHAPS: Record<string, (world: FetchWorld, request: Request) => Response | null> = {
@@ -262,20 +263,22 @@ async function shortlyBeforeReset(world: FetchWorld, ms: number): Promise<void> 
 scenario("maxWaitMs waits for the next token, of all who wait at the same time", async (world) => {
   await shortlyBeforeReset(world, 40);
   const start = performance.now();
-  setTimeout(() => world.clock.advance(40), 20);
-  const events: PoolFetchEvent[] = [];
-  const pool = { maxWaitMs: 1000, onEvent: (event: PoolFetchEvent) => void events.push(event) };
+  let waiting = 0;
+  const onEvent = ({ type }: PoolFetchEvent) => {
+    if (type === "waiting" && ++waiting === 4) setTimeout(() => world.clock.advance(40), 20);
+  };
+  const pool = { maxWaitMs: 60_000, onEvent };
   const statuses = await inParallel(4, 4, (n) => statusOf(world.pool.fetch(repo(n), { pool })));
   assert.deepEqual(statuses, [200, 200, 200, 200]);
   assert.ok(performance.now() - start >= 35);
-  assert.equal(events.filter(({ type }) => type === "waiting").length, 4);
+  assert.equal(waiting, 4);
 }, { donors: 1 });
 
 scenario("what would take longer than maxWaitMs is not waited for", async (world) => {
-  await shortlyBeforeReset(world, 1001);
+  await shortlyBeforeReset(world, 60_001);
   const start = performance.now();
-  await assert.rejects(world.pool.fetch(REPO, { pool: { maxWaitMs: 1000 } }), { code: "exhausted" });
-  assert.ok(performance.now() - start < 500);
+  await assert.rejects(world.pool.fetch(REPO, { pool: { maxWaitMs: 60_000 } }), { code: "exhausted" });
+  assert.ok(performance.now() - start < 30_000);
 }, { donors: 1 });
 
 scenario("while nothing comes at the time that the pool names, it is asked ever more seldom", async (world) => {
@@ -287,33 +290,37 @@ scenario("while nothing comes at the time that the pool names, it is asked ever 
   const asked = world.trips.filter(([sql]) => /json_array\(count/.test(sql!)).length;
   assert.ok(asked >= 3 && asked <= 6, `asked ${asked} times`);
   assert.ok(
-    performance.now() - start < 1000,
+    performance.now() - start < 20_000,
     "and for no longer than the caller allows, though our clock stands still",
   );
 }, { donors: 1 });
 
 scenario("a clock that is set back while one waits does not make the wait longer", async (world) => {
   await shortlyBeforeReset(world, 50);
-  const start = performance.now();
-  const call = world.pool.fetch(REPO, { signal: AbortSignal.timeout(2000), pool: { maxWaitMs: 100 } });
-  setTimeout(() => world.clock.advance(-3_600_000), 20);
+  const onEvent = ({ type }: PoolFetchEvent) => {
+    if (type === "waiting") world.clock.advance(-3_600_000);
+  };
+  const call = world.pool.fetch(REPO, { signal: AbortSignal.timeout(20_000), pool: { maxWaitMs: 100, onEvent } });
   await assert.rejects(call, { code: "exhausted" });
-  assert.ok(performance.now() - start < 1000);
 }, { donors: 1 });
 
 scenario("a reset in the far future is waited for without asking again and again", async (world) => {
   world.intercept = () => response(200, limitHeaders(5000, 0, 9_999_999_999));
   await statusOf(world.pool.fetch(REPO));
   world.trips.length = 0;
-  const signal = AbortSignal.timeout(100);
-  await assert.rejects(world.pool.fetch(REPO, { signal, pool: { maxWaitMs: Infinity } }), { name: "TimeoutError" });
+  const controller = new AbortController();
+  const onEvent = ({ type }: PoolFetchEvent) => {
+    if (type === "waiting") setTimeout(() => controller.abort(new Error("enough")), 100);
+  };
+  const pool = { maxWaitMs: Infinity, onEvent };
+  await assert.rejects(world.pool.fetch(REPO, { signal: controller.signal, pool }), /enough/);
   assert.equal(world.trips.length, 2);
 }, { donors: 1 });
 
 scenario("waiting obeys the AbortSignal, and leaves the others waiting", async (world) => {
   await shortlyBeforeReset(world, 60);
   const controller = new AbortController();
-  const pool = { maxWaitMs: 1000 };
+  const pool = { maxWaitMs: 60_000 };
   const stays = statusOf(world.pool.fetch(repo(1), { pool }));
   const goes = world.pool.fetch(repo(2), { pool, signal: controller.signal });
   setTimeout(() => controller.abort(new Error("enough")), 20);
@@ -351,15 +358,21 @@ function endless(status: number, headers: HeadersInit = {}): { answer: Response;
   return { answer: new Response(body, { status, headers }), isLetGo: () => isLetGo };
 }
 
-/** Gives what has been started the time to get as far as it can. */
+/** Gives what has been started a few turns of the event loop; what other threads do may take longer. */
 async function settled(): Promise<void> {
   for (let n = 0; n < 5; n++) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+/** Waits until so many requests have left the pool, and for what follows from that. */
+async function untilSent({ sent }: FetchWorld, count: number): Promise<void> {
+  await until(`${count} requests are sent`, () => sent.length >= count);
+  await settled();
 }
 
 scenario("equal GETs in flight are one call, and each caller can read the answer", async (world) => {
   const open = gate(world);
   const calls = [1, 2, 3].map(() => world.pool.fetch(REPO));
-  await settled();
+  await untilSent(world, 1);
   open();
   const answers = await Promise.all(calls);
   const url = "https://api.github.com/repos/denoland/deno";
@@ -380,7 +393,7 @@ scenario("GETs that differ in what they ask for or how are calls of their own", 
     world.pool.fetch(REPO, { pool: { resource: "search" } }),
     world.pool.fetch(REPO, { method: "HEAD" }),
   ];
-  await settled();
+  await untilSent(world, calls.length);
   open();
   await Promise.all(calls.map(statusOf));
   assert.equal(world.sent.length, calls.length);
@@ -389,9 +402,9 @@ scenario("GETs that differ in what they ask for or how are calls of their own", 
 scenario("an impatient caller does not make a patient one fail", async (world) => {
   await shortlyBeforeReset(world, 30);
   const impatient = world.pool.fetch(REPO);
-  const patient = statusOf(world.pool.fetch(REPO, { pool: { maxWaitMs: 1000 } }));
-  setTimeout(() => world.clock.advance(30), 10);
+  const patient = statusOf(world.pool.fetch(REPO, { pool: { maxWaitMs: 60_000 } }));
   await assert.rejects(impatient, { code: "exhausted" });
+  world.clock.advance(30);
   assert.equal(await patient, 200);
 }, { donors: 1 });
 
@@ -475,7 +488,7 @@ scenario("who gives up does not wait for the database", async (world) => {
     await assert.rejects(pool.fetch(REPO, init), { name: "TimeoutError" });
     await assert.rejects(pool.fetch(new Request(`https://api.github.com${REPO}`, init)), { name: "TimeoutError" });
   }
-  assert.ok(performance.now() - start < 1000);
+  assert.ok(performance.now() - start < 8_000, "which is the time that the database has");
   reject(new Error("no answer"));
   await settled();
 });
@@ -487,15 +500,14 @@ scenario("an answer that comes after its caller has given up is let go of, and i
     resolves = [];
     const controller = new AbortController();
     const goes = pool.fetch(REPO, { method, signal: controller.signal });
-    await settled();
+    await until("the call is under way", () => resolves.length === 1);
     controller.abort(new Error("enough"));
     await assert.rejects(goes, /enough/);
     const next = [pool.fetch(REPO)];
-    await settled();
+    await until("the next call is under way", () => resolves.length === 2);
     const { answer, isLetGo } = endless(200);
     resolves[0]!(answer);
-    await settled();
-    assert.ok(isLetGo(), method);
+    await until(`the late answer to a ${method} is let go of`, isLetGo);
     next.push(pool.fetch(REPO));
     await settled();
     assert.equal(resolves.length, 2, "who comes later begins anew, together");
@@ -510,10 +522,10 @@ scenario("when one of those who share a call gives up, the others are not distur
     const open = gate(world);
     const controllers = [0, 1, 2].map(() => new AbortController());
     const calls = controllers.map(({ signal }) => world.pool.fetch(REPO, { signal }));
-    await settled();
+    await untilSent(world, 1);
     controllers[leaver]!.abort(new Error("enough"));
     await assert.rejects(calls[leaver]!, /enough/);
-    await settled();
+    await untilSent(world, leaver === 0 ? 2 : 1);
     open();
     const others = calls.filter((_, index) => index !== leaver);
     for (const answer of await Promise.all(others)) assert.ok("url" in await answer.json());
@@ -530,7 +542,7 @@ scenario(
     const types: string[] = [];
     const pool = { onEvent: ({ type }: PoolFetchEvent) => void types.push(type) };
     const call = world.pool.fetch(REPO, { signal: controller.signal, pool });
-    await settled();
+    await untilSent(world, 1);
     controller.abort(new Error("enough"));
     await assert.rejects(call, /enough/);
     assert.deepEqual(types, ["sent"]);
@@ -549,7 +561,7 @@ scenario("nobody holds on to the answer for one who has given up", async (world)
   const controller = new AbortController();
   const stays = world.pool.fetch(REPO);
   const goes = world.pool.fetch(REPO, { signal: controller.signal });
-  await settled();
+  await untilSent(world, 1);
   controller.abort(new Error("enough"));
   await assert.rejects(goes, /enough/);
   open();
@@ -569,7 +581,7 @@ scenario("nor for one who gives up just when the answer comes", async (world) =>
     const stays = world.pool.fetch(REPO);
     const goes = world.pool.fetch(REPO, { signal: controller.signal });
     const left = goes.then((answer) => answer.body!.cancel(), () => {});
-    await settled();
+    await untilSent(world, turns + 1);
     resolve();
     for (let turn = 0; turn < turns; turn++) await null;
     controller.abort(new Error("enough"));
@@ -582,9 +594,15 @@ scenario(
   "the body of a shared answer is each caller's: one may give up in its middle, or let go of it",
   async (world) => {
     let end: () => void;
+    let bodies = 0;
+    const untilBegun = async (count: number) => {
+      await until(`${count} bodies are begun`, () => bodies >= count);
+      await settled();
+    };
     world.intercept = () => {
       const body = new ReadableStream({
         start(body) {
+          bodies++;
           body.enqueue(new TextEncoder().encode('{"a":'));
           end = () => {
             body.enqueue(new TextEncoder().encode("1}"));
@@ -600,11 +618,12 @@ scenario(
     };
     for (const leaver of [0, 1, 2]) {
       const controllers = [0, 1, 2].map(() => new AbortController());
+      const before = bodies;
       const calls = controllers.map(({ signal }) => world.pool.fetch(REPO, { signal }));
-      await settled();
+      await untilBegun(before + 1);
       controllers[leaver]!.abort(new Error("enough"));
       await assert.rejects(calls[leaver]!.then((answer) => answer.json()), /enough/);
-      await settled();
+      await untilBegun(before + (leaver === 0 ? 2 : 1));
       end!();
       const [first, second] = await Promise.all(calls.filter((_, index) => index !== leaver));
       await first!.body!.cancel();
@@ -627,7 +646,7 @@ scenario("an answer without a body can be shared as well", async (world) => {
 scenario("the body of a shared answer can be left unread by anybody", async (world) => {
   const open = gate(world);
   const calls = [1, 2, 3].map(() => world.pool.fetch(REPO));
-  await settled();
+  await untilSent(world, 1);
   open();
   const [first, second, third] = await Promise.all(calls);
   await first!.body!.cancel();

@@ -10,6 +10,7 @@ import type { ApiRequest } from "../lib/request_rules.ts";
 import { ResponseCache } from "../lib/response_cache.ts";
 import { type FetchWorld, fetchWorld, type FetchWorldOptions, inParallel, tokenOf } from "./support/fetch_world.ts";
 import { KEY, limitHeaders, response } from "./support/fixtures.ts";
+import { until } from "./support/until.ts";
 
 const REPO = "/repos/denoland/deno";
 
@@ -204,7 +205,7 @@ scenario("a free call that comes back after its lease has ended is given back to
   const { promise, resolve } = Promise.withResolvers<null>();
   world.intercept = (request) => request.headers.has("if-none-match") ? promise : null;
   const late = read(world.pool.fetch(REPO));
-  await new Promise((resolve) => setTimeout(resolve, 5));
+  await until("the free call is under way", () => world.sent.length === 2);
   world.clock.advance(10_000);
   await read(world.pool.fetch(`${REPO}2`));
   resolve(null);

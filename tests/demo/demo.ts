@@ -12,10 +12,11 @@
 
 import { fileURLToPath } from "node:url";
 import { type GitHubFront, startGitHub } from "../support/github_front.ts";
+import { until } from "../support/until.ts";
 import type { Attempt } from "./consumer.ts";
 import { donate, type Donor } from "./donor.ts";
 import { serveLibrary } from "./library_host.ts";
-import { type RunningProgram, start, until } from "./processes.ts";
+import { type RunningProgram, start } from "./processes.ts";
 import { count, floorOf, LIMIT, plural, type Row, Screen, type State } from "./screen.ts";
 
 const ROOT = new URL("../../", import.meta.url);

@@ -65,16 +65,3 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
     yield* lines;
   }
 }
-
-/**
- * Asks until the answer is yes.
- *
- * @param question What is waited for, to be said when it does not come.
- */
-export async function until(question: string, isSo: () => Promise<boolean>, ms: number): Promise<void> {
-  const end = Date.now() + ms;
-  while (!await isSo()) {
-    if (Date.now() > end) throw new Error(`Waited ${ms / 1000} s in vain: ${question}`);
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
-}
