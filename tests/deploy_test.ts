@@ -154,7 +154,7 @@ Deno.test("what the image holds is enough to run, to be found healthy and to be 
       stdin: "null",
       stdout: "piped",
       stderr: "null",
-      signal: AbortSignal.timeout(60_000),
+      signal: AbortSignal.timeout(180_000),
     });
   const only = (wanted: string) => JSON.parse(steps.find(({ name }) => name === wanted)!.text.replace(/^[^[]*/, ""));
   const service = run(only("CMD")).spawn();

@@ -378,9 +378,8 @@ async function byClocks(service: Service, clocks: { now?: () => number; elapsed?
 }
 
 Deno.test("doctor finds a clock that differs from the database's and from GitHub's", async () => {
-  await using service = await temporaryService();
+  await using service = await temporaryService({ github: { now: Date.now } });
   await healthy(service);
-  service.clock.time = Date.now();
   const right = await byClocks(service, {});
   assert.deepEqual(["database-clock", "github-clock"].map((name) => named(right, name).status), ["ok", "ok"]);
   for (const [aheadMs, status] of [[10_000, "warn"], [-10_000, "warn"], [90_000, "fail"], [-90_000, "fail"]] as const) {
