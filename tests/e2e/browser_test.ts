@@ -18,6 +18,7 @@ import {
 } from "../support/chromium.ts";
 import { environment, KEY, temporaryFolder } from "../support/fixtures.ts";
 import { type GitHubFront, startGitHub } from "../support/github_front.ts";
+import { until } from "../support/until.ts";
 
 const CHROMIUM = findChromium();
 
@@ -132,6 +133,11 @@ async function expectHeading(page: Page, text: string): Promise<void> {
   await page.getByRole("heading", { level: 1, name: text, exact: true }).waitFor();
 }
 
+/** Waits until something on a page says so: before a button has led on, the page before it is still there. */
+async function expectText(page: Page, selector: string, text: RegExp): Promise<void> {
+  await page.locator(selector, { hasText: text }).waitFor();
+}
+
 async function tokensInService(page: Page): Promise<number> {
   return Number(await page.innerText("#healthy"));
 }
@@ -236,14 +242,14 @@ browserTest(
     await page.getByRole("button", { name: "Show my donation" }).click();
     await logIn(site, page, "ada");
     await page.waitForURL(`${site.url}/donation`);
-    assert.match(await page.innerText("#state"), /^Serving/);
+    await expectText(page, "#state", /^\s*Serving/);
     await page.getByRole("button", { name: "Pause" }).click();
-    assert.match(await page.innerText("#state"), /^Paused/);
+    await expectText(page, "#state", /^\s*Paused/);
     await page.getByRole("button", { name: "Resume" }).click();
-    assert.match(await page.innerText("#state"), /^Serving/);
+    await expectText(page, "#state", /^\s*Serving/);
     await page.getByRole("radio", { name: "90 %" }).check();
     await page.getByRole("button", { name: "Keep this much" }).click();
-    assert.match(await page.innerText("#reserve"), /^90 %/);
+    await expectText(page, "#reserve", /^\s*90 %/);
     await page.getByRole("button", { name: "Forget who I am" }).click();
     await page.getByRole("button", { name: "Show my donation" }).waitFor();
     assertQuiet(person, site.origins);
@@ -308,6 +314,6 @@ browserTest("the browser would have complained of a page that breaks its policy"
   await person.page.evaluate("document.body.setAttribute('style', 'color: red')");
   await person.page.evaluate("document.body.append(Object.assign(new Image(), { src: 'http://127.0.0.2/x.png' }))");
   await assert.rejects(() => person.page.addScriptTag({ content: "1" }));
-  assert.ok(person.complaints.length >= 2, "A policy that is broken shows in the console");
+  await until("a policy that is broken shows in the console", () => person.complaints.length >= 2);
   assert.ok(person.complaints.every((text) => /Content Security Policy/.test(text)));
 });

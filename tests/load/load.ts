@@ -106,9 +106,9 @@ export async function load({ seconds, rate }: { seconds: number; rate: number })
   };
 }
 
-/** Whether it was answered with 200. */
+/** Whether it was answered with 200, in a time in which somebody may still be there. */
 async function ask(url: string): Promise<boolean> {
-  const answer = await fetch(url, { signal: AbortSignal.timeout(10_000) });
+  const answer = await fetch(url, { signal: AbortSignal.timeout(30_000) });
   await answer.body?.cancel();
   return answer.status === 200;
 }

@@ -46,7 +46,7 @@ function isFile(path: string): boolean {
 
 /** Starts the browser. */
 export async function launch(executablePath: string): Promise<Browser> {
-  return await chromium.launch({ executablePath, args: ARGUMENTS });
+  return await chromium.launch({ executablePath, args: ARGUMENTS, timeout: 120_000 });
 }
 
 /** A person with a browser profile of their own, and one tab. */
@@ -61,7 +61,7 @@ export interface Visitor extends AsyncDisposable {
 /** A person comes by. */
 export async function visitor(browser: Browser, options: BrowserContextOptions = {}): Promise<Visitor> {
   const context = await browser.newContext(options);
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(60_000); // for a busy machine
   const page = await context.newPage();
   const complaints: string[] = [];
   const origins = new Set<string>();
