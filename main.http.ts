@@ -12,11 +12,10 @@
  */
 
 import { type Context, Hono, type MiddlewareHandler } from "npm:hono@4.13.19";
-import { deleteCookie, getCookie, setCookie } from "npm:hono@4.13.19/cookie";
 import { bodyLimit } from "npm:hono@4.13.19/body-limit";
 import { etag } from "npm:hono@4.13.19/etag";
 import { secureHeaders } from "npm:hono@4.13.19/secure-headers";
-import { isThisMachine } from "./lib/config.ts";
+import { Cookies } from "./lib/cookies.ts";
 import {
   DonationFlow,
   type Outcome,
@@ -25,7 +24,7 @@ import {
   SUGGESTED_RESERVE,
   TRANSACTION_SECONDS,
 } from "./lib/donate.ts";
-import { type Change, DonorView, type Identity, IDENTITY_SECONDS, understandChange } from "./lib/donation.ts";
+import { type Change, DonorView, IDENTITY_SECONDS, understandChange } from "./lib/donation.ts";
 import { PoolError, type PoolErrorCode } from "./lib/errors.ts";
 import { type AboutError, aboutError, createLog, type LogEvent, type LogSink } from "./lib/log.ts";
 import { badgeOf, METRICS_TYPES, metricsFormat, renderMetrics } from "./lib/metrics.ts";
@@ -66,12 +65,6 @@ export interface AppOptions extends ServiceOptions {
 
 /** A probe of /healthz that takes much longer than this counts as failed, however slow GitHub is. */
 const UPKEEP_WAIT_MS = 2_000;
-
-const TRANSACTION_COOKIE = "token_pool_transaction_";
-const IDENTITY_COOKIE = "token_pool_identity";
-const FLASH_COOKIE = "token_pool_flash";
-const FLASH_PLACE = { column: "flash", githubUserId: "" };
-const FLASH_SECONDS = 300;
 
 /** What machines ask for again and again, and what a page brings along. */
 const POLLED: ReadonlySet<string> = new Set([
@@ -119,6 +112,7 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
   const github = () => openGitHub(settings, options.fetch);
   const isConfigured = () => settings.inspect(REQUIRED).problems.length === 0;
   const app = new Hono<{ Variables: Variables }>();
+  const cookies = new Cookies<Flash>({ keyring: () => vault.keyring(), publicOrigin });
   /** The methods of each route. */
   const allowed = new Map<string, Set<string>>();
 
@@ -128,51 +122,19 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     return config.PUBLIC_URL ?? (config.onValTown ? new URL(c.req.url).origin : `http://localhost:${config.PORT}`);
   }
 
-  function cookieOptions(c: Context) {
-    const common = { httpOnly: true, sameSite: "Lax", path: "/" } as const;
-    const { protocol, hostname } = new URL(publicOrigin(c));
-    const isTrial = protocol === "http:" && isThisMachine(hostname); // where browsers may refuse the strict ones
-    return isTrial ? common : { ...common, secure: true, prefix: "host" as const };
-  }
-
   function flow(c: Context): DonationFlow {
     return new DonationFlow({ vault, github: github(), redirectUri: `${publicOrigin(c)}/callback` });
   }
 
   async function sendToGitHub(c: Context, purpose: Purpose, reserve: number, status: 302 | 303): Promise<Response> {
     const { location, state, sealed } = await flow(c).begin(purpose, reserve);
-    setCookie(c, transactionCookie(state), sealed, { ...cookieOptions(c), maxAge: TRANSACTION_SECONDS });
+    cookies.keepTransaction(c, state, sealed, TRANSACTION_SECONDS);
     return c.redirect(location, status);
   }
 
   async function flash(c: Context, path: string, content: Flash): Promise<Response> {
-    const sealed = await (await vault.keyring()).seal(JSON.stringify(content), FLASH_PLACE);
-    setCookie(c, FLASH_COOKIE, sealed, { ...cookieOptions(c), maxAge: FLASH_SECONDS });
+    await cookies.keepFlash(c, content);
     return c.redirect(path, 303);
-  }
-
-  async function takeFlash(c: Context): Promise<Flash | null> {
-    const sealed = deleteCookie(c, FLASH_COOKIE, cookieOptions(c));
-    const text = sealed === undefined ? null : await (await vault.keyring()).open(sealed, FLASH_PLACE);
-    return text === null ? null : JSON.parse(text) as Flash;
-  }
-
-  /** Who has shown at GitHub, in the last ten minutes, who they are. */
-  async function whoIs(c: Context): Promise<Identity | null> {
-    const cookieSettings = cookieOptions(c);
-    return await donors.recall(getCookie(c, IDENTITY_COOKIE, "prefix" in cookieSettings ? "host" : undefined));
-  }
-
-  /** The cookie of this callback's transaction; used once, and gone whatever happens next. */
-  function takeTransaction(c: Context): string | undefined {
-    const cookieSettings = cookieOptions(c);
-    const prefix = ("prefix" in cookieSettings ? "__Host-" : "") + TRANSACTION_COOKIE;
-    const mine = transactionCookie(c.req.query("state") ?? "");
-    const names = Object.keys(getCookie(c)).filter((name) => name.startsWith(prefix))
-      .map((name) => TRANSACTION_COOKIE + name.slice(prefix.length));
-    // Another tab's transaction is left alone, unless this callback fits none at all.
-    const [sealed] = (names.includes(mine) ? [mine] : names).map((name) => deleteCookie(c, name, cookieSettings));
-    return sealed;
   }
 
   function failure(c: AppContext, name: MessageName, error?: unknown): Response {
@@ -315,28 +277,28 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
 
   app.get("/callback", guarded, async (c) => {
     if (!isConfigured()) return failure(c, "not_configured");
-    const outcome = await flow(c).finish(new URL(c.req.url).searchParams, takeTransaction(c));
+    const outcome = await flow(c).finish(new URL(c.req.url).searchParams, cookies.takeTransaction(c));
     if (outcome.kind === "failed") return failure(c, outcome.reason);
     if (outcome.kind === "identified") {
       const sealed = await donors.remember(outcome);
-      setCookie(c, IDENTITY_COOKIE, sealed, { ...cookieOptions(c), maxAge: IDENTITY_SECONDS });
+      cookies.keepIdentity(c, sealed, IDENTITY_SECONDS);
       return c.redirect("/donation", 303);
     }
     log({ ...told(outcome), request_id: c.get("requestId") });
-    if (outcome.kind === "withdrawn") deleteCookie(c, IDENTITY_COOKIE, cookieOptions(c));
+    if (outcome.kind === "withdrawn") cookies.forgetIdentity(c);
     stats.invalidate();
     return await flash(c, ...pageAfter(outcome, vault.now()));
   });
 
   app.get("/thanks", async (c) => {
-    const content = isConfigured() ? await takeFlash(c) : null;
+    const content = isConfigured() ? await cookies.takeFlash(c) : null;
     if (content?.page !== "thanks") return c.redirect("/", 303);
     return c.html(thanksPage({ ...content.props, grantUrl: github().grantUrl }));
   });
 
   app.get("/withdraw", async (c) => {
     if (!isConfigured()) return failure(c, "not_configured");
-    const content = await takeFlash(c);
+    const content = await cookies.takeFlash(c);
     const { grantUrl } = github();
     if (content?.page === "withdrawn") return c.html(withdrawnPage({ ...content.props, grantUrl }));
     return c.html(withdrawPage({ grantUrl }));
@@ -350,10 +312,10 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
 
   app.get("/donation", async (c) => {
     if (!isConfigured()) return failure(c, "not_configured");
-    const identity = await whoIs(c);
+    const identity = await donors.recall(cookies.identity(c));
     if (identity === null) return c.html(askDonorPage());
     const donation = await donors.look(identity);
-    const content = await takeFlash(c);
+    const content = await cookies.takeFlash(c);
     const done = content?.page === "donation" ? content.done : null;
     const { login, isRevoked } = identity;
     const isDisabled = settings.read().TOKEN_POOL_DISABLED;
@@ -369,12 +331,12 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     const form = new URLSearchParams(await c.req.text());
     if (!form.has("do")) return await sendToGitHub(c, "manage", 0, 303);
     if (form.get("do") === "forget") {
-      deleteCookie(c, IDENTITY_COOKIE, cookieOptions(c));
+      cookies.forgetIdentity(c);
       return c.redirect("/donation", 303);
     }
     const understood = understandChange(form);
     if (understood.kind !== "change") return failure(c, understood.kind);
-    const identity = await whoIs(c);
+    const identity = await donors.recall(cookies.identity(c));
     if (identity === null) return failure(c, "unknown_donor");
     if (!await donors.change(identity, understood)) return c.redirect("/donation", 303); // which says that there is none
     log({ event: "change", outcome: understood.change, request_id: c.get("requestId") });
@@ -510,10 +472,6 @@ function addressOf(c: Context): string | null {
   const { remoteAddr } = (c.env ?? {}) as { remoteAddr?: { hostname?: unknown } };
   const address = remoteAddr?.hostname;
   return typeof address === "string" && !isLocalAddress(address) ? address : null;
-}
-
-function transactionCookie(state: string): string {
-  return TRANSACTION_COOKIE + state.slice(0, 8);
 }
 
 function asset(c: Context, type: string, body: string | Uint8Array<ArrayBuffer>): Response {

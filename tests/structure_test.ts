@@ -36,6 +36,7 @@ const FLOWS: Record<string, string> = {
 const ENTRIES = ["main.http.ts", "lib/upkeep.cron.ts", "lib/admin.ts"];
 const OWNERS = [
   "lib/config.ts",
+  "lib/cookies.ts",
   "lib/database.ts",
   "lib/github.ts",
   "lib/server.ts",
