@@ -108,7 +108,7 @@ export function createPoolFetch(
     const request = await toApiRequest(input, init, apiUrl);
     assertAllowed(request, apiUrl);
     // Who brings a token of their own does not need one of the pool's.
-    if ("authorization" in request.headers) return await fetch(request.target);
+    if ("authorization" in request.headers) return await fetchInTime(request.target, {}, request.signal);
     if (isDisabled) throw new PoolError("exhausted", "The pool is switched off: TOKEN_POOL_DISABLED is set");
     const call = () => attempt(request, apiUrl, options);
     if (request.method !== "GET" || options.onEvent !== undefined) return await answerTo(call(), request.signal);
@@ -239,16 +239,22 @@ export function createPoolFetch(
     { target, method, headers, body, signal }: ApiRequest,
     ticket: Ticket | null,
   ): Promise<Response> {
-    const late = deadline.begin();
     const init: RequestInit = { method, headers, redirect: "manual" };
     if (ticket !== null) init.headers = { ...headers, authorization: `Bearer ${ticket.token}` };
     if (body !== "") init.body = body;
-    init.signal = signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]);
     try {
-      return await fetch(target, init);
+      return await fetchInTime(target, init, signal);
     } catch (error) {
       if (ticket !== null) parts.leases.failed(ticket);
       throw error;
+    }
+  }
+
+  async function fetchInTime(target: RequestInfo | URL, init: RequestInit, signal: Signal): Promise<Response> {
+    const late = deadline.begin();
+    init.signal = signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]);
+    try {
+      return await fetch(target, init);
     } finally {
       deadline.end(late); // the body may take as long as it likes
     }
