@@ -124,6 +124,7 @@ Deno.test("every response has strict headers", async (t) => {
         }),
       );
       assert.deepEqual(policy.get("default-src"), ["'none'"]);
+      for (const own of ["style-src", "img-src"]) assert.deepEqual(policy.get(own), ["'self'"], own);
       assert.deepEqual(policy.get("frame-ancestors"), ["'none'"]);
       assert.deepEqual(policy.get("base-uri"), ["'none'"]);
       assert.deepEqual(policy.get("form-action"), ["'self'", "https://github.com"]);
@@ -132,8 +133,7 @@ Deno.test("every response has strict headers", async (t) => {
       for (const loose of ["'unsafe-inline'", "'unsafe-eval'", "*", "http:", "https:", "data:"]) {
         assert.ok(!sources.includes(loose), loose);
       }
-      const age = /max-age=(\d+)/.exec(headers.get("strict-transport-security") ?? "")?.[1];
-      assert.ok(Number(age) >= 31_536_000, "HSTS of a year");
+      assert.equal(headers.get("strict-transport-security"), "max-age=31536000; includeSubDomains", "HSTS of a year");
       assert.equal(headers.get("referrer-policy"), "no-referrer");
       assert.equal(headers.get("x-content-type-options"), "nosniff");
       assert.equal(headers.get("x-frame-options"), "DENY");
@@ -176,12 +176,23 @@ Deno.test("OAuth pages are never stored by a cache", async () => {
   for (const { headers } of responses) assert.equal(headers.get("cache-control"), "no-store");
 });
 
+Deno.test("what each page brings along is kept by caches for an hour", async () => {
+  await using service = await temporaryService();
+  for (const path of ["/style.css", "/favicon.svg", "/og.png"]) {
+    assert.equal((await service.app.request(path)).headers.get("cache-control"), "public, max-age=3600", path);
+  }
+});
+
 Deno.test("only /status and what reads like it lets other origins read", async () => {
   await using service = await temporaryService();
   for (const path of [...PAGES, "/nowhere"]) {
     const { headers } = await service.app.request(path, { headers: { origin: "https://elsewhere.example" } });
-    const allowed = headers.get("access-control-allow-origin") ?? "";
-    assert.equal(allowed, ["/status", "/badge.json"].includes(path) ? "*" : "", path);
+    // Empty, not absent: where nothing is said Val Town says "*".
+    assert.equal(
+      headers.get("access-control-allow-origin"),
+      ["/status", "/badge.json"].includes(path) ? "*" : "",
+      path,
+    );
     assert.equal(headers.get("access-control-allow-credentials"), null, path);
   }
 });
@@ -284,6 +295,25 @@ Deno.test("the transaction's cookie is bound to the host, sealed, and lasts ten 
   assert.ok(!cookie!.value.includes(state));
 });
 
+Deno.test("the cookie of what a page shows once is as strict, sealed, and lasts five minutes", async () => {
+  await using service = await temporaryService();
+  const browser = new Browser(service.app);
+  const away = await browser.go("/auth");
+  const back = await browser.go(service.github.authorize(away.headers.get("location")!, "ada"));
+  const { set: [cookie, ...more] } = cookiesOf(back);
+  assert.equal(more.length, 0);
+  assert.match(cookie!.name, /^__Host-/);
+  assert.deepEqual(Object.fromEntries(cookie!.attributes), {
+    "max-age": "300",
+    path: "/",
+    secure: "",
+    httponly: "",
+    samesite: "Lax",
+  });
+  const opened = await (await service.vault.keyring()).open(cookie!.value, { column: "flash", githubUserId: "" });
+  assert.equal(JSON.parse(opened!).page, "thanks");
+});
+
 Deno.test("the cookies work on http://localhost too, by a plain name", async () => {
   await using service = await temporaryService({
     variables: { PUBLIC_URL: undefined, PORT: "8123" },
@@ -294,6 +324,9 @@ Deno.test("the cookies work on http://localhost too, by a plain name", async () 
   assert.doesNotMatch(cookie!.name, /^__/);
   assert.ok(!cookie!.attributes.has("secure") && cookie!.attributes.has("httponly"));
   assert.match(await textOf(await donateBy(browser, service)), /Thank you, ada/);
+  const away = await browser.submit("/donation");
+  await browser.go(service.github.authorize(away.headers.get("location")!, "ada"));
+  assert.match(await textOf(await browser.go("/donation")), /You are ada/);
   assert.match(await textOf(await withdrawBy(browser, service)), /out of the pool/);
   assert.deepEqual([...browser.cookies], []);
 });
@@ -348,7 +381,10 @@ Deno.test("on Val Town, and only there, the public address is the request's own"
     const response = await service.app.request(url, { headers: { "x-forwarded-host": "evil.example" } });
     return new URL(response.headers.get("location")!).searchParams.get("redirect_uri");
   };
-  assert.equal(await at("https://ada--pool.web.val.run/auth"), "https://ada--pool.web.val.run/callback");
+  for (const origin of ["https://ada--pool.web.val.run", "https://pool.ada.example"]) {
+    assert.equal(await at(`${origin}/auth`), `${origin}/callback`);
+    assert.ok((await (await service.app.request(`${origin}/`)).text()).includes(`content="${origin}/og.png"`));
+  }
   service.variables["PUBLIC_URL"] = "https://pool.example";
   assert.equal(await at("https://ada--pool.web.val.run/auth"), "https://pool.example/callback");
   service.variables["PUBLIC_URL"] = service.variables["VALTOWN_ENTRYPOINT"] = undefined;
@@ -751,15 +787,19 @@ Deno.test("what needs the app says 503 until the operator has set it up", async 
 Deno.test("settings count as soon as they change", async () => {
   await using service = await temporaryService({ variables: { GITHUB_CLIENT_ID: undefined } });
   assert.equal((await service.app.request("/auth")).status, 503);
+  assert.doesNotMatch(await (await service.app.request("/")).text(), /<form action="\/auth"/);
   service.variables["GITHUB_CLIENT_ID"] = service.github.clientId;
   assert.equal((await service.app.request("/auth")).status, 302);
-  assert.match(await (await service.app.request("/")).text(), /<form action="\/auth"/);
+  const landing = await service.app.request("/");
+  assert.match(await landing.text(), /<form action="\/auth"/);
+  assert.equal(landing.headers.get("cache-control"), "no-cache", "nobody is shown an earlier one");
 });
 
 Deno.test("the kill switch closes the donation and leaves the way out open", async () => {
   await using service = await temporaryService();
   const browser = new Browser(service.app);
   await donateBy(browser, service);
+  assert.match(await textOf(await browser.go("/")), /Donate a token with GitHub/);
   service.variables["TOKEN_POOL_DISABLED"] = "1";
   const response = await browser.go("/auth");
   assert.equal(response.status, 503);
