@@ -393,6 +393,20 @@ Deno.test("doctor finds a clock that differs from the database's and from GitHub
   }
 });
 
+Deno.test("doctor does not take an answer without a date for a clock that is right", async () => {
+  await using service = await temporaryService();
+  await healthy(service);
+  const { github } = service;
+  const fetch: typeof globalThis.fetch = async (...call) => {
+    const answer = await github.fetch(...call);
+    answer.headers.delete("date");
+    return answer;
+  };
+  const dateless: Service = Object.assign(Object.create(service), { github: { fetch } });
+  const { status, found } = named(await byClocks(dateless, {}), "github-clock");
+  assert.deepEqual([status, found], ["warn", "GitHub's answer has no date"]);
+});
+
 Deno.test("doctor finds a database that is far away", async () => {
   await using service = await temporaryService();
   await healthy(service);

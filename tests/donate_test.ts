@@ -524,6 +524,21 @@ Deno.test("finish() stores a token that expires with its refresh token, both sea
   for (const secret of service.github.secrets) assert.ok(!JSON.stringify(row).includes(secret));
 });
 
+Deno.test("finish() replaces the refresh token and the expiry along with the token", async () => {
+  await using service = await temporaryService({ github: { expiringTokens: true } });
+  const { clock, database, github, pool } = service;
+  const expiry = () => database.look("SELECT expires_at, refresh_token IS NULL AS is_last FROM token_pool_tokens");
+  await visit(service, "ada");
+  clock.advance(4 * 3_600_000);
+  await visit(service, "ada");
+  assert.deepEqual(await expiry(), [{ expires_at: START + 12 * 3_600_000, is_last: 0 }]);
+  clock.advance(7.5 * 3_600_000);
+  assert.deepEqual(await upkeep(service), report({ refreshed: 1 }));
+  assert.ok(github.isLive((await pool.getToken())!.token));
+  await pool.addToken({ github_user_id: "583231", token: github.grantToken("ada") });
+  assert.deepEqual(await expiry(), [{ expires_at: null, is_last: 1 }]);
+});
+
 Deno.test("finish() of one user many times at once ends with one row and one live token", async () => {
   for (const count of [2, 5]) {
     await using service = await temporaryService();

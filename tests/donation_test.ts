@@ -550,17 +550,20 @@ Deno.test("donating again resumes, by the page and by the library", async () => 
   assert.deepEqual(await service.database.look("SELECT * FROM token_pool_pauses"), []);
 });
 
-Deno.test("leaving takes the pause and the daily counts along", async () => {
+Deno.test("leaving takes the pause, the daily counts and what GitHub said along", async () => {
   await using service = await temporaryService();
   await visit(service, "ada");
   await draw(service.pool, 3);
   service.clock.advance(DAY);
   await draw(service.pool, 3);
+  service.clock.advance(MINUTE);
+  await upkeep(service); // which asks GitHub what is left
   await (await service.vault.store()).pause(ADA);
+  const tables = ["tokens", "limits", "pauses", "probes", "readings"];
+  const rowsOf = (table: string) => service.database.look(`SELECT * FROM token_pool_${table}`);
+  for (const table of tables) assert.equal((await rowsOf(table)).length, 1, table);
   await visit(service, "ada", { purpose: "withdraw" });
-  for (const table of ["tokens", "limits", "pauses"]) {
-    assert.deepEqual(await service.database.look(`SELECT * FROM token_pool_${table}`), [], table);
-  }
+  for (const table of tables) assert.deepEqual(await rowsOf(table), [], table);
   assert.deepEqual(await service.database.look("SELECT * FROM token_pool_days WHERE token_id <> 0"), []);
   assert.equal((await new Stats(service.vault).snapshot()).status.calls.total, 6, "what was given stays counted");
 });
@@ -616,6 +619,7 @@ Deno.test("POST /donation refuses what the page does not offer, and changes noth
     { do: "delete" },
     { do: "" },
     { do: "pause".padEnd(2000) },
+    { do: "pause", and: "more".padEnd(1000) },
     { do: "constructor" },
   ];
   for (const form of forms) {

@@ -15,7 +15,7 @@ import {
   type RateLimitInfo,
 } from "../lib/pool.ts";
 import { Consumer } from "../lib/consumer.ts";
-import { Vault } from "../lib/vault.ts";
+import { type Donation, Vault } from "../lib/vault.ts";
 import {
   badCredentials,
   Clock,
@@ -431,6 +431,20 @@ scenario("a primary limit exhausts its resource until the reset, and no other", 
   assert.equal((await pool.getToken())?.id, a);
 });
 
+scenario("a primary limit without a reset benches its resource alone: 60 s doubling", async ({ pool, clock }) => {
+  const [a] = await donate(pool, 1);
+  const exceeded = () => response(403, {}, { message: "API rate limit exceeded for user ID 1001." });
+  for (const seconds of [60, 120, 240]) {
+    await pool.syncTokenHealth(a!, exceeded());
+    await pool.syncTokenHealth(a!, exceeded()); // an echo of a call that was under way: no doubling
+    clock.advance(seconds * 1000 - 1);
+    assert.equal(await pool.getToken(), null, `benched for ${seconds} s`);
+    assert.equal((await pool.getToken({ resource: "search" }))?.id, a);
+    clock.advance(1);
+    assert.equal((await pool.getToken())?.id, a, `back after ${seconds} s`);
+  }
+});
+
 scenario("a 403 that is not a limit benches nothing (9)", async ({ pool, clock }) => {
   const [a] = await donate(pool, 1);
   const reset = clock.seconds + 900;
@@ -690,13 +704,20 @@ scenario("what is asked for must make sense", async ({ pool, clock, another }) =
     assert.throws(() => another({ reserve }), RangeError);
     await assert.rejects(pool.addToken(donation(1, { reserve })), RangeError);
   }
-  for (const token of ["", "a b", "a\nb", "x".repeat(2049), "grün"]) {
-    await assert.rejects(pool.addToken(donation(1, { token })), (error) => {
-      assert.ok(error instanceof RangeError);
-      assert.ok(token === "" || !error.message.includes(token));
-      return true;
-    });
+  for (const text of ["", "a b", "a\nb", "x".repeat(2049), "grün"]) {
+    for (const bad of [{ token: text }, { refresh_token: text || " " }]) {
+      await assert.rejects(pool.addToken(donation(1, bad)), (error) => {
+        assert.ok(error instanceof RangeError);
+        assert.ok(text === "" || !error.message.includes(text));
+        return true;
+      });
+    }
   }
+  for (const expires_at of [1.5, NaN, 2 ** 53]) {
+    await assert.rejects(pool.addToken(donation(1, { expires_at })), RangeError);
+  }
+  const nobody = pool.addToken(null as unknown as Donation);
+  await assert.rejects(nobody, { name: "TypeError", message: /without a donation/ });
   await assert.rejects(pool.addToken(donation(1, { github_user_id: 5 as unknown as string })), TypeError);
   assert.equal((await pool.availability()).tokens, 0);
 });

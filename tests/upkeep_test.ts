@@ -804,6 +804,10 @@ Deno.test("a passing request is answered although upkeep cannot be done", async 
   assert.equal(statusSchema.parse(await answer.json()).tokens.suspended, 1);
   assert.equal(service.log.length, 2, "the round's line and the request's");
   assert.match(service.log[0]!, /upkeep failed.*wrong_key/);
+  service.variables["TOKEN_ENCRYPTION_KEY"] = undefined;
+  service.clock.advance(15_000);
+  assert.equal((await service.app.request("/status")).status, 200);
+  assert.ok(!service.log.slice(2).join().includes("upkeep"), "what is not set up is not tried");
   service.variables["TOKEN_ENCRYPTION_KEY"] = KEY;
   service.clock.advance(15_000);
   await (await service.app.request("/status")).body?.cancel();

@@ -45,8 +45,9 @@ Deno.test("verify --all finds tokens that died unnoticed", async () => {
   const tokens = await lend(service, ["cyd", "dee", "eve"]);
   service.github.revokeToken(tokens["eve"]!);
   assert.deepEqual((await find(service, ["verify"])).found.unknown, 0, "no suspect, no question");
-  const { code, found } = await find(service, ["verify", "--all"]);
+  const { code, found, err } = await find(service, ["verify", "--all"]);
   assert.deepEqual([code, found.valid, found.unknown, found.removed, found.restored], [0, 2, 1, 1, 0]);
+  assert.match(err, /^3 of 3, 100 %$/m, "how far it has come");
   assert.deepEqual(await donors(service), ["cyd", "dee"]);
 });
 
