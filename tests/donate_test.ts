@@ -671,6 +671,7 @@ Deno.test("finish() of a donation need not wait for long when GitHub does not an
     await upkeep(service);
     assert.deepEqual(await visit(service, "ada"), failed("grant_ends"));
   }
+  assert.equal((await visit(service, "bob")).kind, "donated", "nobody else need wait at all");
   clock.advance(60_000);
   assert.equal((await visit(service, "ada")).kind, "donated");
   github.down = null;

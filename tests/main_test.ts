@@ -332,7 +332,12 @@ Deno.test("the cookies work on http://localhost too, by a plain name", async () 
 });
 
 Deno.test("the cookies are as strict by http as by https, but on this machine", async () => {
-  const strict = { "http://pool.example": true, "http://192.168.0.9:8000": true, "http://localhost.example": true };
+  const strict = {
+    "https://localhost": true,
+    "http://pool.example": true,
+    "http://192.168.0.9:8000": true,
+    "http://localhost.example": true,
+  };
   const plain = { "http://127.0.0.1:8000": false, "http://[::1]:8000": false, "http://pool.localhost": false };
   for (const [origin, isStrict] of Object.entries({ ...strict, ...plain })) {
     await using service = await temporaryService({ variables: { PUBLIC_URL: origin } });

@@ -348,6 +348,21 @@ Deno.test("Store.endProbe() is as careful as it was when answers come twice, lat
   }
 });
 
+Deno.test("Store.endProbe() tells the resources of a token apart, also when their windows end together", async () => {
+  await using service = await temporaryService();
+  const { clock, pool, vault } = service;
+  const answer = async (resource: string, remaining: number) =>
+    await (await vault.store()).endProbe(1, [{ resource, limit: 5000, remaining, resetAt: RESET }]);
+  await lend(service);
+  for (const resource of ["core", "graphql"]) assert.ok(await pool.getToken({ resource }));
+  clock.advance(MINUTE);
+  await answer("core", 4999);
+  await answer("graphql", 2750);
+  assert.ok(await pool.getToken({ cost: 2259 }));
+  await answer("core", 2700); // 40 of them are the donor's
+  assert.equal((await row(service))["remaining"], 2617, "as much is set aside as without the other");
+});
+
 Deno.test("readings are looked through before limits are, of which there may be a hundred thousand", async () => {
   await using service = await temporaryService();
   await upkeep(service);

@@ -1,6 +1,6 @@
 /**
  * At which time the store's statements happen, by a clock that was given: when they are carried out, also if they had to
- * wait. What they do is held by property/store_test.ts and by the tests of the flows.
+ * wait. What they do is held by property/store_test.ts and by the tests of the flows, but for what these make good.
  */
 
 import assert from "node:assert/strict";
@@ -86,6 +86,15 @@ Deno.test("a clock that was given is read when its turn has come, not when a cal
   assert.equal(claim?.id, id);
   assert.deepEqual([core.usable, core.nextAt], [5000 - 1250 - 2, null]);
   assert.equal((await store.availability("search")).nextAt, START + 2 * BENCH_MS, "benched from when that was stored");
+});
+
+Deno.test("donate() that is repeated because its answer was lost does not have its own token revoked", async () => {
+  await using temporary = await temporaryStore();
+  const { store, clock } = temporary;
+  const again = { ...DONATION, token: "sealed anew" };
+  for (let n = 0; n < 2; n++) await store.donate(again, { revokeReplaced: true });
+  clock.advance(60_000);
+  assert.deepEqual((await store.takeRevocations(9)).map(({ token }) => token), [DONATION.token]);
 });
 
 Deno.test("all statements of a transaction see the same instant of a clock that was given", async () => {

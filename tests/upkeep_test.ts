@@ -343,6 +343,7 @@ Deno.test("a donation clears the suspicion of an earlier one, and the brake", as
   service.clock.advance(10 * MINUTE);
   assert.deepEqual(await upkeep(service), report({ removed: 4, asked: 1 }), "of the new one no consumer has reported");
   assert.equal((await service.pool.getToken())?.github_username, "ada");
+  assert.equal(await statusOf(service), "ok", "the incident is over");
 });
 
 Deno.test("a donation that comes between the question and the answer is not deleted", async () => {
