@@ -367,6 +367,19 @@ Deno.test("finish() takes an answer that is not GitHub's form for GitHub being a
   }
 });
 
+Deno.test("finish() follows no redirect, since a secret is in each of its requests", async () => {
+  await using service = await temporaryService();
+  const modes = new Set<RequestRedirect | undefined>();
+  const github = new GitHub({
+    ...service.github,
+    fetch: (to, init) => (modes.add(init?.redirect), service.github.fetch(to, init)),
+  });
+  const flow = new DonationFlow({ vault: service.vault, github, redirectUri: service.github.callbackUrl });
+  assert.equal((await visit({ ...service, flow }, "ada")).kind, "donated");
+  assert.equal((await visit({ ...service, flow }, "ada", { purpose: "withdraw" })).kind, "withdrawn");
+  assert.deepEqual([...modes], ["manual"]);
+});
+
 Deno.test("finish() reads no more of an answer than GitHub's can have", async () => {
   await using service = await temporaryService();
   let bytes = 0;

@@ -215,6 +215,30 @@ Deno.test("a token that is being refreshed while rotateKey() runs is neither los
   assert.deepEqual(service.github.liveTokens("ada"), [token]);
 });
 
+Deno.test("reseal() leaves what has changed, or was taken to be refreshed, since it was looked at", async () => {
+  await using service = await temporaryService({ github: { expiringTokens: true } });
+  await visit(service, "ada");
+  service.clock.advance(7.5 * 3_600_000);
+  const store = await service.vault.store();
+  const [row] = await store.underOtherKeys("00000000", 0);
+  const { id, token, refreshToken } = row!;
+  const renewed = { token: "sealed anew", refreshToken: "likewise" };
+  assert.equal(await store.reseal([{ id, old: { token, refreshToken: "another" }, renewed }]), 0);
+  assert.equal((await store.takeExpiring(1)).length, 1);
+  assert.equal(await store.reseal([{ id, old: { token, refreshToken }, renewed }]), 0);
+  service.clock.advance(60_000);
+  assert.equal(await store.reseal([{ id, old: { token, refreshToken }, renewed }]), 1);
+});
+
+Deno.test("keepCanary() keeps all canaries while a revocation is sealed under another key", async () => {
+  await using service = await temporaryService();
+  const { store, keyring } = await service.vault.unlockToSeal();
+  await store.addCanary("00000000", "the old key's", { onlyIfFirst: false });
+  await store.addRevocation("583231", "v1.00000000.AAAA.AAAA", "token");
+  assert.equal(await store.keepCanary(keyring.kid), 1);
+  assert.equal((await store.open()).length, 2);
+});
+
 Deno.test("rotateKey() ends although somebody does not stop donating under the old key, and says what is left", async () => {
   await using pool = await oldPool();
   const vault = pool.vaultOf(OTHER_KEY, KEY);

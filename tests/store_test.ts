@@ -97,6 +97,16 @@ Deno.test("donate() that is repeated because its answer was lost does not have i
   assert.deepEqual((await store.takeRevocations(9)).map(({ token }) => token), [DONATION.token]);
 });
 
+Deno.test("notFound() and remove() leave who was acquitted, or gave another token, while GitHub was asked", async () => {
+  await using temporary = await temporaryStore();
+  const { store, id } = temporary;
+  await store.suspect(id);
+  await store.acquit(id, DONATION.token);
+  assert.equal(await store.notFound(id, DONATION.token), "kept");
+  await store.remove(id, "the one before");
+  assert.equal((await store.claim("core", 1))?.id, id);
+});
+
 Deno.test("all statements of a transaction see the same instant of a clock that was given", async () => {
   await using temporary = await temporaryStore({ tickMs: 1 });
   const { store, clock, file, id } = temporary;
