@@ -331,6 +331,7 @@ Deno.test("doctor finds nothing to do where there is nothing, and exits with 0",
   await (await service.vault.store()).noteExpiry(1, service.clock.time); // without a refresh token it is not upkeep's
   const { code, findings } = await found(service);
   assert.deepEqual([code, findings.filter(({ status }) => status !== "ok")], [0, []]);
+  assert.equal(named(findings, "upkeep").found, "nothing is overdue", "and no token expires");
   assert.ok(findings.every(({ remedy }) => remedy === null));
   assert.match(named(findings, "public-url").found, /must be https:\/\/pool.example\/callback/);
   assert.equal(new Set(findings.map(({ name }) => name)).size, findings.length);
