@@ -25,7 +25,7 @@ import {
   TRANSACTION_SECONDS,
 } from "./lib/donate.ts";
 import { type Change, DonorView, IDENTITY_SECONDS, understandChange } from "./lib/donation.ts";
-import { PoolError } from "./lib/errors.ts";
+import { PoolError, type PoolErrorCode } from "./lib/errors.ts";
 import { type AboutError, aboutError, createLog, type LogEvent, type LogSink } from "./lib/log.ts";
 import { badgeOf, METRICS_TYPES, metricsFormat, renderMetrics } from "./lib/metrics.ts";
 import { isLocalAddress, RateGuard, type RateGuardOptions } from "./lib/rate_guard.ts";
@@ -417,12 +417,19 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
 
   app.notFound((c) => failure(c, "not_found"));
   app.onError((error, c) => {
-    // The other codes do not come this far: settings are looked at first, and the flow has a reason for each.
-    const isAway = error instanceof PoolError && error.code === "database";
-    return failure(c, isAway ? "database_away" : "internal", error);
+    if (!(error instanceof PoolError)) return failure(c, "internal", error);
+    return failure(c, PAGE_OF_CODE[error.code] ?? "internal", error);
   });
   return app;
 }
+
+/** What donors are told of an error that they cannot mend; the other codes are of consumers. */
+const PAGE_OF_CODE: Partial<Record<PoolErrorCode, MessageName>> = {
+  config: "not_configured",
+  database: "database_away",
+  wrong_key: "wrong_key",
+  github: "github_away",
+};
 
 const RETAINED_BY_304 = ["access-control-allow-origin", "cache-control", "date", "etag", "vary"];
 
