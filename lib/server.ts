@@ -56,4 +56,5 @@ export async function serve(
   // With nothing left to do the process ends by itself, which lets the driver put the write-ahead log away; exit() would
   // not. What is left all the same does not hold it up.
   Deno.unrefTimer(setTimeout(() => Deno.exit(0), graceMs));
+  for (const signal of SIGNALS) Deno.removeSignalListener(signal, stop);
 }
