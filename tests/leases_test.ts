@@ -301,15 +301,17 @@ Deno.test("of a token's last calls nothing comes back that was held for longer t
 
 Deno.test("what the reports that have travelled imply already is not said again", async () => {
   await using world = await leaseWorld({ donors: 1 });
-  const tickets = await takeAll(world.leases, 2);
-  world.leases.answered(tickets[0]!, report(world, 4000), SUCCESS);
+  const tickets = await takeAll(world.leases, 4);
   const resetAt = world.clock.seconds + 3600;
-  world.clock.advance(1000);
-  await takeAll(world.leases, 1);
-  world.trips.length = 0;
-  world.leases.answered(tickets[1]!, report(world, 4001, { resetAt }), SUCCESS);
-  await world.leases.close();
-  assert.deepEqual(world.trips, []);
+  for (const remaining of [4000, 3500]) {
+    world.leases.answered(tickets.pop()!, report(world, remaining, { resetAt }), SUCCESS);
+    world.clock.advance(1000);
+    await takeAll(world.leases, 1);
+    world.trips.length = 0;
+    world.leases.answered(tickets.pop()!, report(world, remaining + 1, { resetAt }), SUCCESS);
+    await world.leases.close();
+    assert.deepEqual(world.trips, []);
+  }
 });
 
 Deno.test("a call that was not answered at all is not in flight any more", async () => {
@@ -528,6 +530,23 @@ Deno.test("a success after a refusal is told to the database, whatever its numbe
   world.leases.answered(ticket!, report(world, 4999), SUCCESS);
   await world.leases.close();
   assert.equal((await store.claim("core", 1))!.strikes, 0);
+});
+
+Deno.test("what comes between a refusal and a success does not make the success one like any other", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const { store } = await world.vault.unlock();
+  await store.holdUser(id, { seconds: null, baseSeconds: 60, mostSeconds: 3600 });
+  world.clock.advance(60_000);
+  const [stumble, success, another] = await takeAll(world.leases, 3);
+  world.leases.answered(stumble!, null, { isFree: false, isSuccess: false }); // a 502, say
+  world.leases.answered(success!, report(world, 4990), SUCCESS);
+  await world.leases.close();
+  assert.equal((await store.claim("core", 1))!.strikes, 0);
+  world.trips.length = 0;
+  world.leases.answered(another!, report(world, 4999), SUCCESS);
+  await world.leases.close();
+  assert.deepEqual(world.trips, [], "it is told once");
 });
 
 Deno.test("a database that fails is a typed error, what was reported is not forgotten, and all goes on after", async () => {
