@@ -151,14 +151,18 @@ scenario("a token that has nothing left of what GitHub counts a call as is not t
   assert.equal(world.statuses.filter((status) => status === 403).length, 1);
 }, { donors: 2 });
 
-scenario("a plain 403 and a 404 are the caller's, at once, and bench nobody", async (world) => {
+scenario("a plain 403, a 404 and a 401 for the request are the caller's, at once, and bench nobody", async (world) => {
   const message = "Although you appear to have the correct authorization credentials, access is restricted.";
-  world.intercept = ({ url }) => url.endsWith("/stargazers") ? response(403, {}, { message }) : null;
+  world.intercept = ({ url }) => {
+    if (url.endsWith("/events")) return response(401, {}, { message: "Requires authentication" });
+    return url.endsWith("/stargazers") ? response(403, {}, { message }) : null;
+  };
   const refused = await world.pool.fetch(`${REPO}/stargazers`);
   assert.equal(refused.status, 403);
   assert.deepEqual(await refused.json(), { message }, "the body can be read");
   assert.equal(await statusOf(world.pool.fetch("/repos/missing/missing")), 404);
-  assert.equal(world.sent.length, 2);
+  assert.equal(await statusOf(world.pool.fetch(`${REPO}/events`)), 401);
+  assert.equal(world.sent.length, 3);
   assert.equal((await world.rows("SELECT 1 FROM token_pool_limits WHERE held_until > 0")).length, 0);
 });
 
@@ -468,8 +472,15 @@ Deno.test({
   sanitizeOps: true,
   sanitizeResources: true,
   async fn() {
-    await using world = await fetchWorld();
+    await using world = await fetchWorld({ donors: 1 });
+    world.github.drain("user1", 1);
     await statusOf(world.pool.fetch(REPO));
+    const controller = new AbortController();
+    const onEvent = ({ type }: PoolFetchEvent) => {
+      if (type === "waiting") controller.abort(new Error("enough"));
+    };
+    const pool = { maxWaitMs: Infinity, onEvent };
+    await assert.rejects(world.pool.fetch(REPO, { signal: controller.signal, pool }), /enough/, "nor of one given up");
   },
 });
 
@@ -500,6 +511,15 @@ scenario("who gives up does not wait for the database", async (world) => {
   assert.ok(performance.now() - start < 8_000, "which is the time that the database has");
   reject(new Error("no answer"));
   await settled();
+});
+
+scenario("who has given up before costs neither a call nor a round trip", async (world) => {
+  for (const method of ["GET", "HEAD"]) {
+    const signal = AbortSignal.abort(new Error("enough"));
+    await assert.rejects(world.pool.fetch(REPO, { method, signal }), /enough/);
+  }
+  await settled();
+  assert.deepEqual([world.trips, world.sent], [[], []]);
 });
 
 scenario("an answer that comes after its caller has given up is let go of, and in nobody's way", async (world) => {
@@ -699,6 +719,20 @@ Deno.test("the kill switch stops it at once, with calls left in the lease", asyn
   }
   assert.equal(world.sent.length, 0);
   assert.equal(await statusOf(world.pool.fetch(REPO)), 200);
+});
+
+Deno.test("an address of the API that has changed is where the next call goes", async () => {
+  await using world = await fetchWorld();
+  world.intercept = () => response(200);
+  await statusOf(world.pool.fetch(REPO));
+  Deno.env.set("GITHUB_API_URL", "https://github.example/api/v3");
+  try {
+    await statusOf(world.pool.fetch(REPO));
+  } finally {
+    Deno.env.delete("GITHUB_API_URL");
+  }
+  const [before, after] = ["https://api.github.com", "https://github.example/api/v3"].map((api) => api + REPO);
+  assert.deepEqual(world.sent.map(({ url }) => url), [before, after]);
 });
 
 scenario("onEvent is told what happens, in order, and no secret", async (world) => {
@@ -905,6 +939,12 @@ scenario("a redirect within the API is followed with the token, and charged as a
   assert.equal(world.sent[2]!.headers.get("x-mine"), "yes");
   await world.pool.close();
   assert.equal((await world.rows("SELECT sum(calls) AS calls FROM token_pool_limits"))[0]!["calls"], 3);
+});
+
+scenario("a HEAD is one behind a redirect as well", async (world) => {
+  redirecting(world, { "/repos/old/name": REPO });
+  await statusOf(world.pool.fetch("/repos/old/name", { method: "HEAD" }));
+  assert.deepEqual(world.sent.map(({ method }) => method), ["HEAD", "HEAD"]);
 });
 
 scenario("an answer says whether it was redirected, and a clone of it says the same, shared or not", async (world) => {
