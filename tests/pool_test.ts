@@ -520,6 +520,18 @@ scenario("a body that the caller is reading counts as empty, and is read to its 
   assert.deepEqual(await draw(pool, 2), [a, a], "a 401 counts whatever its body says, and a 403 does not without one");
 });
 
+scenario("a body that cannot be let go of is no failure of anybody's", async ({ pool }) => {
+  await donate(pool, 1);
+  const { id } = (await pool.getToken())!;
+  const body = new ReadableStream({
+    pull: (stream) => stream.enqueue(new Uint8Array(65_536)),
+    cancel: () => Promise.reject(new TypeError("connection reset")),
+  });
+  const answer = new Response(body, { status: 403 });
+  await pool.syncTokenHealth(id, answer);
+  await assert.rejects(answer.body!.cancel(), /connection reset/);
+});
+
 scenario("a suspended account leaves the pool, and late news of it meets nobody", async ({ pool, clock }) => {
   const [a, b] = await donate(pool, 2);
   await pool.syncTokenHealth(a!, response(403, {}, { message: "Sorry. Your account was suspended." }));
