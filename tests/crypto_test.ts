@@ -318,6 +318,24 @@ Deno.test("Keyring shows no key when it is printed", async () => {
   }
 });
 
+Deno.test("Keyring makes keys that nobody can export", async () => {
+  const { importKey, deriveKey } = crypto.subtle;
+  const made: Promise<CryptoKey>[] = [];
+  const noted = (make: (...args: never[]) => Promise<CryptoKey>) => (...args: never[]) => {
+    made.push(make.apply(crypto.subtle, args));
+    return made.at(-1)!;
+  };
+  Object.assign(crypto.subtle, { importKey: noted(importKey), deriveKey: noted(deriveKey) });
+  try {
+    await (await Keyring.from(KEY)).macs("tombstone", "583231");
+  } finally {
+    Object.assign(crypto.subtle, { importKey, deriveKey });
+  }
+  const keys = await Promise.all(made);
+  assert.deepEqual(keys.map(({ algorithm }) => algorithm.name), ["AES-GCM", "HKDF", "HMAC"]);
+  assert.deepEqual(keys.map(({ extractable }) => extractable), [false, false, false]);
+});
+
 Deno.test("isKey() is true of 64 hex digits only", () => {
   for (const key of [KEY, OTHER_KEY, KEY.toUpperCase(), GOLDEN_KEY]) assert.equal(isKey(key), true);
   for (const text of ["", KEY.slice(1), `${KEY}0`, `${KEY}\n`, ` ${KEY.slice(1)}`, "g".repeat(64), "٣".repeat(64)]) {
