@@ -19,7 +19,7 @@ import {
   secondaryLimit,
   tokenOf,
 } from "./support/fetch_world.ts";
-import { limitHeaders, response } from "./support/fixtures.ts";
+import { KEY, limitHeaders, response } from "./support/fixtures.ts";
 
 const PluggedOctokit = Octokit.plugin(throttling, retry, paginateRest);
 type Plugged = InstanceType<typeof PluggedOctokit>;
@@ -182,6 +182,20 @@ Deno.test("the strategy needs no options, and does nothing before the first requ
   const octokit = new Octokit({ authStrategy: createPoolAuth });
   // Without a pool it is the one of the environment, which here has no key.
   await assert.rejects(octokit.request(REPO, OWNER), { name: "PoolError", code: "config" });
+});
+
+Deno.test("without a pool, too, a dry pool's error says when there will be calls again", async () => {
+  await using world = await fetchWorld({ isRealTime: true, donors: 1 });
+  await world.pool.getToken({ cost: 5000 });
+  const { next_available_at: retryAt } = await world.pool.availability();
+  assert.notEqual(retryAt, null);
+  const variables = { TOKEN_POOL_DATABASE_URL: world.url, TOKEN_ENCRYPTION_KEY: KEY };
+  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+  try {
+    await assert.rejects(createPoolAuth()(), { code: "exhausted", retryAt });
+  } finally {
+    for (const name of Object.keys(variables)) Deno.env.delete(name);
+  }
 });
 
 Deno.test("a pool of another copy of this library has its errors unwrapped as well", async () => {
