@@ -707,6 +707,12 @@ Deno.test("judge() waits at least 1 second and at most 24 hours when GitHub says
   }
 });
 
+Deno.test("judge() takes a refusal that is not JSON for GitHub's own words", () => {
+  assert.deepEqual(judge(observation(403, core, SECONDARY_TEXT), API), benchUser(null, coreReport));
+  const suspended = observation(403, core, "Sorry. Your account was suspended.");
+  assert.deepEqual(judge(suspended, API), { kind: "remove", reason: "account_suspended" });
+});
+
 Deno.test("judge() takes no retry-after from what is not a number of seconds", () => {
   for (const retryAfter of ["-1", "1.5", "1e3", "soon", "60, 60", "Wed, 21 Oct 2026 07:28:00 GMT"]) {
     const seen = (body: unknown) => observation(403, { ...core, "retry-after": retryAfter }, body);
@@ -770,6 +776,11 @@ Deno.test("judge() does not take a refused query, which GraphQL quotes, for GitH
 Deno.test("judge() knows GraphQL's secondary limit when it is listed as an error", () => {
   const body = { errors: [{ message: SECONDARY_TEXT }] };
   assert.deepEqual(judge(observation(200, graphql, body, GRAPHQL), API), benchUser(null, graphqlReport));
+});
+
+Deno.test("judge() takes no wait from a GraphQL answer that does not speak of a limit", () => {
+  const seen = observation(200, { ...graphql, "retry-after": "60" }, { data: {} }, GRAPHQL);
+  assert.deepEqual(judge(seen, API), kept(graphqlReport));
 });
 
 Deno.test("judge() does not read a page that GraphQL could not have sent", () => {
