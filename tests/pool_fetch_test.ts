@@ -181,6 +181,20 @@ scenario("a network error is tried again, and thrown when it stays", async (worl
   assert.equal(world.sent.length, 2 + 3);
 });
 
+scenario("a call that was lost is not in flight any more", async (world) => {
+  world.intercept = () => {
+    throw new TypeError("error sending request");
+  };
+  const pool = { maxAttempts: 1 };
+  for (let n = 0; n < 150; n++) await assert.rejects(world.pool.fetch(repo(n), { pool }), TypeError);
+  world.intercept = null;
+  world.github.drain("user1", 180);
+  world.trips.length = 0;
+  for (let n = 0; n < 50; n++) assert.equal(await statusOf(world.pool.fetch(repo(n))), 200);
+  // Of what is left a lease takes a 16th.
+  assert.ok(world.trips.length <= 10, `${world.trips.length} round trips for 50 calls`);
+}, { donors: 1 });
+
 scenario("at most maxAttempts tokens are tried, and the last answer is the caller's", async (world) => {
   world.intercept = () => badCredentials();
   for (const [maxAttempts, expected] of [[undefined, 3], [1, 1], [2, 2], [5, 5]] as const) {
