@@ -436,6 +436,17 @@ Deno.test("a free call goes back: into its lease, or into the pool if that has e
   assert.deepEqual(await world.row(id), { remaining: 4999, calls: 1 });
 });
 
+Deno.test("a free call is one more whether GitHub's window has begun or not", async () => {
+  for (const remaining of [5000, 4000]) {
+    await using world = await leaseWorld({ donors: 1 });
+    for (let n = 0; n < 5; n++) {
+      const [ticket] = await takeAll(world.leases, 1);
+      world.leases.answered(ticket!, report(world, remaining), FREE);
+    }
+    assert.equal(world.trips.length, 1, String(remaining));
+  }
+});
+
 Deno.test("a free call is given back at most up to what its own response says remains", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const [id] = world.ids as [number];
