@@ -402,6 +402,7 @@ scenario(
       await pool.syncTokenHealth(a!, secondary());
       await pool.syncTokenHealth(a!, secondary()); // an echo of a call that was under way: no doubling
       await isBenchedFor(seconds, "core");
+      await pool.syncTokenHealth(a!, response(502)); // no success, which would reset the doubling
     }
     const { reset_at } = report(5000, 4000, clock.seconds + 3600);
     await pool.syncTokenHealth(a!, response(200, limitHeaders(5000, 4000, reset_at!)));
@@ -707,7 +708,10 @@ scenario("what is asked for must make sense", async ({ pool, clock, another }) =
   for (const database of [null, 1, {}, { execute() {} }]) {
     assert.throws(() => another({ database: database as unknown as Database }), TypeError);
   }
-  await assert.rejects(pool.reportUsage(1, null as unknown as RateLimitInfo), TypeError);
+  for (const numbers of [null, undefined, "5000"]) {
+    const refusal = { name: "TypeError", message: /usage without numbers/ };
+    await assert.rejects(pool.reportUsage(1, numbers as unknown as RateLimitInfo), refusal);
+  }
   for (const nothing of [undefined, null, 200]) {
     const told = pool.syncTokenHealth(1, nothing as unknown as Response);
     await assert.rejects(told, { name: "TypeError", message: /without a response: give what fetch\(\) returned/ });
