@@ -284,11 +284,11 @@ refuses("GraphQL that is not a query in JSON", [
   ["/graphql", { method: "POST", body: "null" }],
   ["/graphql", { method: "POST", body: `[${QUERY}]` }],
   ["/graphql", { method: "POST", body: new URLSearchParams({ query: "{ a }" }) }],
-  ["/graphql", {
+  ...["application/x-www-form-urlencoded", "Multipart/Form-Data; boundary=x"].map((type): Case => ["/graphql", {
     method: "POST",
-    headers: { "content-type": "application/x-www-form-urlencoded" },
+    headers: { "content-type": type },
     body: JSON.stringify({ query: "{ a }", x: "&query=mutation{a}#" }),
-  }],
+  }]),
   graphql(undefined),
   graphql(1),
   graphql(["{ a }"]),
