@@ -124,6 +124,13 @@ scenario("what must not, or cannot usefully, be remembered is not", async (world
     const own = new Headers(init.headers).get("if-none-match");
     assert.ok(world.sent.slice(-2).every(({ headers }) => headers.get("if-none-match") === own), what);
   }
+  world.intercept = plain;
+  for (const cache of ["no-store", "reload"] as const) {
+    const request = new Request(`https://api.github.com${REPO}/${cache}`, { cache });
+    await read(world.pool.fetch(request));
+    await read(world.pool.fetch(request));
+    assert.ok(world.sent.slice(-2).every(({ headers }) => !headers.has("if-none-match")), `a Request with ${cache}`);
+  }
 });
 
 scenario("a caller's own condition is answered with the 304 itself", async (world) => {
