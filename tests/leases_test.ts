@@ -369,6 +369,17 @@ Deno.test("a late report of an older window does not make a report of this one l
   assert.ok((await world.row(id)).remaining <= 3000);
 });
 
+Deno.test("a report of GitHub's next window is news, whatever it says remains", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const { store } = await world.vault.unlock();
+  await store.merge(id, report(world, 3000));
+  const [ticket] = await takeAll(world.leases, 1);
+  world.leases.answered(ticket!, report(world, 4500, { resetAt: world.clock.seconds + 7200 }), SUCCESS);
+  await world.leases.close();
+  assert.equal((await world.row(id)).remaining, 4500);
+});
+
 Deno.test("what is not used goes back when the process ends", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const [id] = world.ids as [number];
