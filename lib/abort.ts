@@ -10,7 +10,7 @@ export async function orAborted<T>(promise: Promise<T>, signal: Signal): Promise
   const aborted = new Promise<never>((_, reject) => {
     abort = () => reject(signal.reason);
     if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort, { once: true });
+    else signal.addEventListener("abort", abort);
   });
   try {
     return await Promise.race([promise, aborted]);

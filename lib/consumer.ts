@@ -189,7 +189,6 @@ export class Consumer {
         this.#refusedBefore.add(id);
         return await store.holdResource(id, verdict.resource, { seconds: verdict.seconds, ...verdict.backoff });
       case "exhausted":
-        this.#known.delete(`${id} ${verdict.report.resource}`);
         return await store.exhaust(id, verdict.report);
       case "usage":
         if (verdict.report !== null) return await this.#takeIn(id, verdict.report, verdict);

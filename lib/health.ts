@@ -167,7 +167,7 @@ function judgeRefusal(
 interface Said {
   message: string;
   documentationUrl: string;
-  errorTypes: string[];
+  errorTypes: unknown[];
 }
 
 const NOTHING_SAID: Said = { message: "", documentationUrl: "", errorTypes: [] };
@@ -190,7 +190,7 @@ function readBody(body: string, isGraphqlAnswer: boolean): Said {
   return {
     message: messages.filter((text) => typeof text === "string").join("\n"),
     documentationUrl: typeof documentationUrl === "string" ? documentationUrl : "",
-    errorTypes: listed.map((error) => error?.type).filter((type) => typeof type === "string"),
+    errorTypes: listed.map((error) => error?.type),
   };
 }
 

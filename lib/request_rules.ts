@@ -178,7 +178,7 @@ export class ApiResponse extends Response {
 }
 
 /** An answer from `url` without what tells about the donor's token. */
-export function withoutDonorHeaders(response: Response, url: string, redirected = false): ApiResponse {
+export function withoutDonorHeaders(response: Response, url: string, redirected: boolean): ApiResponse {
   // A copy, because the headers of what was fetched cannot be changed; as its own init, which is the quickest way to one.
   const body = BODILESS.has(response.status) ? null : response.body;
   const clean = new ApiResponse(body, response, { url: url.replace(/#.*/s, ""), redirected });
@@ -244,10 +244,10 @@ function assertQuery({ url, headers, body }: ApiRequest): void {
   }
 }
 
-/** Names and braces of a document; what stands in strings and comments is neither. */
+/** Names and braces of a document, and whole strings and comments, so that what stands in those is neither. */
 function graphqlTokens(document: string): string[] {
   const pattern = /"""(?:\\"""|[^])*?"""|"(?:\\.|[^"\\])*"|#[^\n\r]*|[_A-Za-z][_0-9A-Za-z]*|[{}]/g;
-  return (document.match(pattern) ?? []).filter((token) => !/^["#]/.test(token));
+  return document.match(pattern) ?? [];
 }
 
 function forbidden(why: string): PoolError {

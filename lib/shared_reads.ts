@@ -32,7 +32,6 @@ export class SharedReads {
    * @param signal With which this caller gives up, which does not end the call for others.
    */
   async share(key: string, signal: Signal, call: () => Promise<Response>): Promise<Response> {
-    signal?.throwIfAborted();
     const joined = this.#underWay.get(key);
     if (joined !== undefined && !hasGivenUp(joined.signal)) {
       joined.guests++;

@@ -165,6 +165,8 @@ refuses("a path that hides where it goes", [
   "/repos/a/..%2F..%2Fuser",
   "/repos%2F..%2Fuser",
   "/repos/a/b/contents/%2e%2e%5Cx",
+  "/gists/.%2Fstarred",
+  "/repos/a/b/%2e%5Csubscription",
 ], /dots for segments/);
 
 refuses("a path that cannot be decoded", ["/repos/a/%FF", "/%"], /cannot be decoded/);
@@ -381,8 +383,9 @@ Deno.test("withoutDonorHeaders() keeps status, text, address, body and all other
     statusText: "Teapot",
     headers: { "x-oauth-scopes": "repo", "x-mine": "yes" },
   });
-  const clean = withoutDonorHeaders(response, "https://api.github.com/x#y");
-  assert.deepEqual([clean.status, clean.statusText, clean.url], [418, "Teapot", "https://api.github.com/x"]);
+  const clean = withoutDonorHeaders(response, "https://api.github.com/x#y", true);
+  const { status, statusText, url, redirected } = clean;
+  assert.deepEqual([status, statusText, url, redirected], [418, "Teapot", "https://api.github.com/x", true]);
   assert.deepEqual([...clean.headers.keys()].toSorted(), ["content-type", "x-mine"]);
   assert.equal(await clean.text(), "body");
 });
