@@ -487,6 +487,9 @@ Deno.test({
   sanitizeResources: true,
   async fn() {
     await using world = await fetchWorld({ donors: 1 });
+    world.intercept = () => response(403, {}, { message: "which is read, to see whose fault it is" });
+    await statusOf(world.pool.fetch(REPO));
+    world.intercept = null;
     world.github.drain("user1", 1);
     await statusOf(world.pool.fetch(REPO));
     const controller = new AbortController();
@@ -775,6 +778,15 @@ scenario("onEvent is told what happens, in order, and no secret", async (world) 
   await assert.rejects(world.pool.fetch(REPO, { pool: { onEvent } }));
   assert.deepEqual(events.map(({ type }) => type), ["sent", "rotated", "sent", "rotated", "sent"]);
   for (const secret of github.secrets) assert.ok(!JSON.stringify(events).includes(secret));
+});
+
+scenario("who wants to be told is told of a call of their own, not of one that is shared", async (world) => {
+  const told = await Promise.all([1, 2].map(async () => {
+    const types: string[] = [];
+    await statusOf(world.pool.fetch(REPO, { pool: { onEvent: ({ type }) => void types.push(type) } }));
+    return types;
+  }));
+  assert.deepEqual(told, [["sent", "answered"], ["sent", "answered"]]);
 });
 
 scenario("an onEvent that throws is the caller's, and costs neither a call nor a connection", async (world) => {
