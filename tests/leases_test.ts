@@ -369,6 +369,18 @@ Deno.test("a late report of an older window does not make a report of this one l
   assert.ok((await world.row(id)).remaining <= 3000);
 });
 
+Deno.test("a late report of an older window does not keep back what is not used in this one", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const { store } = await world.vault.unlock();
+  const later = { resetAt: world.clock.seconds + 7200 };
+  await store.merge(id, report(world, 5000, later));
+  world.leases.answered(await leaseOf(world, 20), report(world, 9), SUCCESS);
+  world.leases.answered(world.leases.takeAtHand("core")!, report(world, 4998, later), SUCCESS);
+  await world.leases.close();
+  assert.deepEqual(await world.row(id), { remaining: 5000 - 22, calls: 22 });
+});
+
 Deno.test("a report of GitHub's next window is news, whatever it says remains", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const [id] = world.ids as [number];
