@@ -582,6 +582,13 @@ scenario(
       "the donor's own calls are news",
     );
     assert.equal((await pool.getToken())?.rate_limit_remaining, 3997);
+
+    const b = await pool.addToken(donation(2));
+    await pool.reportUsage(b, report(5000, 4000, reset));
+    assert.deepEqual(new Set(await draw(consumer, 2)), new Set([a, b]));
+    for (const id of [a!, b]) {
+      assert.equal(await tripsOf(() => consumer.reportUsage(id, report(5000, 4000, reset))), 0, "of neither of two");
+    }
     client.close();
   },
 );
