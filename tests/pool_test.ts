@@ -589,6 +589,14 @@ scenario(
     for (const id of [a!, b]) {
       assert.equal(await tripsOf(() => consumer.reportUsage(id, report(5000, 4000, reset))), 0, "of neither of two");
     }
+
+    const { id, rate_limit_remaining: left } = (await consumer.getToken())!;
+    await consumer.syncTokenHealth(id, response(304, limitHeaders(5000, left + 1, reset)));
+    assert.equal(
+      await tripsOf(() => consumer.reportUsage(id, report(5000, left, reset))),
+      1,
+      "what was given back for a free call is drawn after all",
+    );
     client.close();
   },
 );
