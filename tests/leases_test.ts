@@ -343,15 +343,17 @@ Deno.test("many reports of one token are one: the least of a window, the newest 
 });
 
 Deno.test("of two limits within a window the one counts that the smaller remaining is of, in either order", async () => {
-  for (const order of [[0, 1], [1, 0]]) {
-    await using world = await leaseWorld({ donors: 1 });
-    const tickets = await takeAll(world.leases, 2);
-    const reports = [report(world, 4000), report(world, 12_000, { limit: 15_000 })];
-    for (const [n, at] of order.entries()) world.leases.answered(tickets[n]!, reports[at!]!, SUCCESS);
-    await world.leases.close();
-    const { store } = await world.vault.unlock();
-    const { limit, remaining } = (await store.list())[0]!;
-    assert.deepEqual({ limit, remaining }, { limit: 5000, remaining: 4000 }, `${order}`);
+  for (const [remainingOfOther, counts] of [[12_000, 5000], [4000, 15_000]] as const) { // of equals the larger limit
+    for (const order of [[0, 1], [1, 0]]) {
+      await using world = await leaseWorld({ donors: 1 });
+      const tickets = await takeAll(world.leases, 2);
+      const reports = [report(world, 4000), report(world, remainingOfOther, { limit: 15_000 })];
+      for (const [n, at] of order.entries()) world.leases.answered(tickets[n]!, reports[at!]!, SUCCESS);
+      await world.leases.close();
+      const { store } = await world.vault.unlock();
+      const { limit, remaining } = (await store.list())[0]!;
+      assert.deepEqual({ limit, remaining }, { limit: counts, remaining: 4000 }, `${order}`);
+    }
   }
 });
 
@@ -566,15 +568,16 @@ Deno.test("a success after a refusal is told to the database, whatever its numbe
   assert.equal((await store.claim("core", 1))!.strikes, 0);
 });
 
-Deno.test("what comes between a refusal and a success does not make the success one like any other", async () => {
+Deno.test("what comes between a refusal and a success, or after, does not make the success one like any other", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const [id] = world.ids as [number];
   const { store } = await world.vault.unlock();
   await store.holdUser(id, { seconds: null, baseSeconds: 60, mostSeconds: 3600 });
   world.clock.advance(60_000);
-  const [stumble, success, another] = await takeAll(world.leases, 3);
+  const [stumble, success, news, another] = await takeAll(world.leases, 4);
   world.leases.answered(stumble!, null, { isFree: false, isSuccess: false }); // a 502, say
   world.leases.answered(success!, report(world, 4990), SUCCESS);
+  world.leases.answered(news!, report(world, 4980), SUCCESS); // travels as one with the report before
   await world.leases.close();
   assert.equal((await store.claim("core", 1))!.strikes, 0);
   world.trips.length = 0;
