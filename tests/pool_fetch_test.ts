@@ -195,6 +195,12 @@ scenario("a call that was lost is not in flight any more", async (world) => {
   assert.ok(world.trips.length <= 10, `${world.trips.length} round trips for 50 calls`);
 }, { donors: 1 });
 
+scenario("what is left of a token that is nearly used up is told before the call is over", async (world) => {
+  world.github.drain("user1", 1301);
+  await statusOf(world.pool.fetch(REPO));
+  assert.equal((await world.another().availability()).usable, 50, "the reserve is 1,250");
+}, { donors: 1, reserve: 0.25 });
+
 scenario("at most maxAttempts tokens are tried, and the last answer is the caller's", async (world) => {
   world.intercept = () => badCredentials();
   for (const [maxAttempts, expected] of [[undefined, 3], [1, 1], [2, 2], [5, 5]] as const) {
