@@ -415,6 +415,18 @@ scenario(
   },
 );
 
+scenario("a success resets the doubling without another hand-out between", async ({ pool, clock }) => {
+  const [a] = await donate(pool, 1);
+  for (const message of ["You have exceeded a secondary rate limit.", "API rate limit exceeded for user ID 1001."]) {
+    for (let n = 0; n < 3; n++) {
+      await pool.syncTokenHealth(a!, response(403, {}, { message }));
+      clock.advance(60_000);
+      await pool.syncTokenHealth(a!, response(200));
+    }
+    assert.equal((await pool.getToken())?.id, a, message);
+  }
+});
+
 scenario("a primary limit exhausts its resource until the reset, and no other", async ({ pool, clock }) => {
   const [a] = await donate(pool, 1);
   const reset = clock.seconds + 900;
