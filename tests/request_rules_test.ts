@@ -366,6 +366,7 @@ Deno.test("no mutation passes, whatever stands before it (property)", async () =
 
 Deno.test("isApi() takes whole segments for the prefix", () => {
   assert.equal(isApi("https://a.example/api/v3/repos", "https://a.example/api/v3"), true);
+  assert.equal(isApi("https://A.example:443/api/v3/repos", "https://a.example/api/v3"), true);
   assert.equal(isApi("https://a.example/api/v30/repos", "https://a.example/api/v3"), false);
   assert.equal(isApi("https://a.example/repos", "https://a.example"), true);
 });
