@@ -383,6 +383,17 @@ Deno.test("a late report of an older window does not keep back what is not used 
   assert.deepEqual(await world.row(id), { remaining: 5000 - 22, calls: 22 });
 });
 
+Deno.test("a report of another resource is news, whatever is known of the one that was wanted", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const { store } = await world.vault.unlock();
+  await store.merge(id, report(world, 3000));
+  const [ticket] = await takeAll(world.leases, 1);
+  world.leases.answered(ticket!, report(world, 4000, { resource: "graphql" }), SUCCESS);
+  await world.leases.close();
+  assert.equal((await world.row(id, "graphql")).remaining, 4000);
+});
+
 Deno.test("a report of GitHub's next window is news, whatever it says remains", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const [id] = world.ids as [number];
@@ -562,8 +573,9 @@ Deno.test("a success after a refusal is told to the database, whatever its numbe
   const { store } = await world.vault.unlock();
   await store.holdUser(id, { seconds: null, baseSeconds: 60, mostSeconds: 3600 });
   world.clock.advance(60_000);
+  await store.merge(id, report(world, 5000));
   const [ticket] = await takeAll(world.leases, 1);
-  world.leases.answered(ticket!, report(world, 4999), SUCCESS);
+  world.leases.answered(ticket!, report(world, 4999), SUCCESS); // which the hand-out implied
   await world.leases.close();
   assert.equal((await store.claim("core", 1))!.strikes, 0);
 });
