@@ -121,7 +121,7 @@ export function judge(observation: Observation, apiUrl: string): Verdict {
 export function tokenExpiry(headers: Headers): number | null {
   // "2022-01-19 07:08:40 UTC", also seen with a numeric offset (google/go-github#2649)
   const text = headers.get("github-authentication-token-expiration") ?? "";
-  const parts = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) (UTC|[+-]\d{4})$/.exec(text.trim());
+  const parts = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) (UTC|[+-]\d{4})$/.exec(text);
   const time = parts === null ? NaN : Date.parse(`${parts[1]}T${parts[2]}${parts[3]!.replace("UTC", "Z")}`);
   return Number.isNaN(time) ? null : time;
 }

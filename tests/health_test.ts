@@ -760,7 +760,14 @@ Deno.test("judge() does not take the data of a GraphQL answer for GitHub's own w
 });
 
 Deno.test("judge() does not take a refused query, which GraphQL quotes, for GitHub's own words", () => {
-  for (const text of ["what is the secondary rate limit", "my account was suspended", "abuse detection"]) {
+  for (
+    const text of [
+      "what is the secondary rate limit",
+      "You have exceeded a secondary rate limit",
+      "my account was suspended",
+      "abuse detection",
+    ]
+  ) {
     const body = {
       errors: [{
         path: ["query", "search", "first"],
