@@ -244,10 +244,10 @@ function assertQuery({ url, headers, body }: ApiRequest): void {
   }
 }
 
-/** Names and braces of a document, and whole strings and comments, so that what stands in those is neither. */
+/** Names and braces of a document; what stands in strings and comments is neither. */
 function graphqlTokens(document: string): string[] {
   const pattern = /"""(?:\\"""|[^])*?"""|"(?:\\.|[^"\\])*"|#[^\n\r]*|[_A-Za-z][_0-9A-Za-z]*|[{}]/g;
-  return document.match(pattern) ?? [];
+  return (document.match(pattern) ?? []).filter((token) => !/^["#]/.test(token));
 }
 
 function forbidden(why: string): PoolError {
