@@ -15,6 +15,7 @@ import { type Context, Hono, type MiddlewareHandler } from "npm:hono@4.13.19";
 import { bodyLimit } from "npm:hono@4.13.19/body-limit";
 import { etag } from "npm:hono@4.13.19/etag";
 import { secureHeaders } from "npm:hono@4.13.19/secure-headers";
+import { orAborted } from "./lib/abort.ts";
 import { Cookies } from "./lib/cookies.ts";
 import {
   DonationFlow,
@@ -163,13 +164,12 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     if (!snapshot.isUpkeepDue || attended.has(snapshot) || !isConfigured()) return snapshot;
     attended.add(snapshot);
     // It goes on without who has waited enough, and may be cut off anywhere.
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const enough = new Promise<void>((resolve) => timer = setTimeout(resolve, options.upkeepWaitMs ?? UPKEEP_WAIT_MS));
-    await Promise.race([attend(), enough]);
-    clearTimeout(timer);
+    const enough = AbortSignal.timeout(options.upkeepWaitMs ?? UPKEEP_WAIT_MS);
+    await orAborted(attend(), enough).catch(() => {});
     return await stats.snapshot();
   }
 
+  /** Does a round; what goes wrong is in the log, and nobody's error. */
   async function attend(): Promise<void> {
     try {
       log({ event: "upkeep", counts: { ...await runUpkeep({ vault, github: github() }) } });
