@@ -182,6 +182,14 @@ async function spend({ github, pool }: Service, drawn: number, own: number): Pro
   github.drain("ada", 5000 - github.used("ada") - drawn - own);
 }
 
+/** A donation with a window that nobody has reported on, which upkeep has read. */
+async function lendSilently(service: Service): Promise<void> {
+  await lend(service);
+  await spend(service, 1, 0);
+  service.clock.advance(MINUTE);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+}
+
 const readings = ({ database }: Service) => database.look("SELECT remaining, aside FROM token_pool_readings");
 
 Deno.test("runUpkeep() asks again as a window is used up that nobody reports on, and leaves donors what they may need", async () => {
@@ -232,10 +240,7 @@ Deno.test("runUpkeep() asks again as a window is used up that nobody reports on,
 Deno.test("runUpkeep() asks again within a quarter of an hour of whom little is drawn: donors may use most of it", async () => {
   await using service = await temporaryService();
   const { github, clock, pool } = service;
-  await lend(service);
-  await spend(service, 1, 0);
-  clock.advance(MINUTE);
-  await upkeep(service);
+  await lendSilently(service);
   const lefts: number[] = [];
   for (let quarter = 0; quarter < 3; quarter++) {
     if (await pool.getToken({ cost: 100 }) !== null) {
@@ -255,10 +260,7 @@ Deno.test("runUpkeep() asks again within a quarter of an hour of whom little is 
 Deno.test("runUpkeep() reads each new window after a minute, however lately it asked about the one before", async () => {
   await using service = await temporaryService();
   const { github, clock } = service;
-  await lend(service);
-  await spend(service, 1, 0);
-  clock.advance(MINUTE);
-  await upkeep(service);
+  await lendSilently(service);
   await spend(service, 1000, 0);
   clock.advance(57 * MINUTE);
   assert.deepEqual(await upkeep(service), report({ asked: 1 }));
@@ -275,10 +277,7 @@ Deno.test("runUpkeep() reads each new window after a minute, however lately it a
 Deno.test("runUpkeep() goes on to read a window that only its own question has opened", async () => {
   await using service = await temporaryService();
   const { github, clock, pool } = service;
-  await lend(service);
-  await spend(service, 1, 0);
-  clock.advance(MINUTE);
-  await upkeep(service); // what it reads of this window is no measure of the next
+  await lendSilently(service); // what it reads of this window is no measure of the next
   clock.advance(60 * MINUTE);
   await pool.getToken({ resource: "graphql" });
   github.drain("ada", 4000); // of core the pool has used nothing yet
@@ -416,10 +415,7 @@ Deno.test("a window is read again by who passes by, unless its donor is to be le
     await t.step(name, async () => {
       await using service = await temporaryService();
       const { github, clock, app, vault } = service;
-      await lend(service);
-      await spend(service, 1, 0);
-      clock.advance(MINUTE);
-      await upkeep(service);
+      await lendSilently(service);
       await spend(service, 1000, 0);
       await befall(service, 1);
       clock.advance(MINUTE);
