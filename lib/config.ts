@@ -142,7 +142,7 @@ export interface SettingSources {
   overrides?: Partial<Record<Variable, string | undefined>>;
 }
 
-type Values = readonly (string | undefined)[];
+type Values = Readonly<Partial<Record<Variable, string | undefined>>>;
 
 /** The settings, read anew on every use and checked anew only when one has changed. */
 export class Settings {
@@ -171,16 +171,16 @@ export class Settings {
    */
   glance(names: readonly Variable[]): Config | null {
     const { config = null, values } = this.#checked ?? {};
-    return names.every((name) => this.#valueOf(name) === values?.[VARIABLES.indexOf(name)]) ? config : null;
+    return names.every((name) => this.#valueOf(name) === values?.[name]) ? config : null;
   }
 
   /** The settings, if they can be read at all, and all that is wrong with them. */
   inspect(required: readonly Variable[] = []): { config: Config | null; problems: Problem[] } {
-    const values = VARIABLES.map((name) => this.#valueOf(name));
-    const isChanged = values.some((value, index) => value !== this.#checked?.values[index]);
+    const values: Values = Object.fromEntries(VARIABLES.map((name) => [name, this.#valueOf(name)]));
+    const isChanged = VARIABLES.some((name) => values[name] !== this.#checked?.values[name]);
     if (this.#checked === null || isChanged) this.#checked = { values, ...check(values) };
     const { config, problems } = this.#checked;
-    const missing = required.filter((name) => values[VARIABLES.indexOf(name)] === undefined);
+    const missing = required.filter((name) => values[name] === undefined);
     if (missing.length === 0) return { config, problems };
     return {
       config,
@@ -224,10 +224,9 @@ function valueOf(environment: Environment, name: Variable): string | undefined {
 }
 
 function check(values: Values): { config: Config | null; problems: Problem[] } {
-  const named = Object.fromEntries(VARIABLES.map((name, index) => [name, values[index]]));
-  const parsed = schema.safeParse(named);
+  const parsed = schema.safeParse(values);
   if (parsed.success) {
-    return { config: { ...parsed.data, ...valTown(named["VALTOWN_ENTRYPOINT"], named["valtown"]) }, problems: [] };
+    return { config: { ...parsed.data, ...valTown(values.VALTOWN_ENTRYPOINT, values.valtown) }, problems: [] };
   }
   const problems = parsed.error.issues.map(({ path, message }) => ({ name: path[0] as Variable, message }));
   return { config: null, problems };

@@ -112,10 +112,7 @@ export function createPoolFetch(
     if (isDisabled) throw new PoolError("exhausted", "The pool is switched off: TOKEN_POOL_DISABLED is set");
     const call = () => attempt(request, apiUrl, options);
     if (request.method !== "GET" || options.onEvent !== undefined) return await answerTo(call(), request.signal);
-    const { url, headers, redirect, cache: mode, signal } = request;
-    const { resource, maxAttempts, maxWaitMs } = options;
-    const key = JSON.stringify([url, headers, redirect, mode, resource, maxAttempts, maxWaitMs]);
-    return await reads.share(key, signal, call);
+    return await reads.share(keyOf(request, options), request.signal, call);
   }
 
   async function attempt(request: ApiRequest, apiUrl: string, options: PoolFetchOptions): Promise<Response> {
@@ -208,13 +205,12 @@ export function createPoolFetch(
     let tokenId = ticket.id;
     for (let redirects = 0;; redirects++) {
       const response = await sendOnce(hop, paid);
-      const { url } = hop;
+      const { href: url } = hop.url;
       const verdict = paid === null ? null : await settle(paid, response, url, apiUrl);
       const refusal = verdict === null ? null : refusalIn(verdict, response.status);
-      const location = response.headers.get("location");
-      const isRedirect = REDIRECTS.has(response.status) && location !== null;
+      const location = REDIRECTS.has(response.status) ? response.headers.get("location") : null;
       const isLeft = redirect === "manual" || (redirect === "follow" && method === "POST");
-      if (!isRedirect || isLeft) return { response, url, redirected: redirects > 0, tokenId, refusal };
+      if (location === null || isLeft) return { response, url, redirected: redirects > 0, tokenId, refusal };
       await discard(response);
       if (redirect === "error") throw new RedirectError("Cannot follow a redirect: the request forbids it");
       if (redirects >= REDIRECTS_AT_MOST) throw new RedirectError("Cannot follow more redirects: they may not end");
@@ -223,7 +219,7 @@ export function createPoolFetch(
       if (!/^https?:$/.test(next?.protocol ?? "")) {
         throw new RedirectError("Cannot follow a redirect to what is no site");
       }
-      hop = { ...hop, target: next!.href, url: next!.href };
+      hop = { ...hop, target: next!.href, url: next! };
       if (isApi(hop.url, apiUrl)) {
         assertAllowed(hop, apiUrl);
         paid = await takeTicket(ticket.resource, tokenId, patience);
@@ -302,6 +298,12 @@ interface Patience {
   leftMs: number;
   signal: Signal;
   onEvent: PoolFetchOptions["onEvent"];
+}
+
+/** What makes two reads equal. */
+function keyOf({ url, headers, redirect, cache }: ApiRequest, options: PoolFetchOptions): string {
+  const { resource, maxAttempts, maxWaitMs } = options;
+  return `${url.href} ${JSON.stringify([headers, redirect, cache, resource, maxAttempts, maxWaitMs])}`;
 }
 
 function assertOptions({ resource, maxAttempts, maxWaitMs }: PoolFetchOptions): void {

@@ -194,7 +194,7 @@ export function bringsNews(report: CompleteReport, known: KnownWindow | undefine
  *
  * @param url The URL of the request or of its response; null or an empty string when it is not known.
  */
-export function resourceOf(url: string | null): string {
+export function resourceOf(url: string | URL | null): string {
   const path = pathOf(url);
   if (path === "/graphql") return "graphql";
   if (path === "/search/code") return "code_search";
@@ -202,7 +202,7 @@ export function resourceOf(url: string | null): string {
 }
 
 /** The path of an API URL, without the prefix that GitHub Enterprise Server puts before it. */
-export function pathOf(url: string | null): string {
-  if (url === null || !URL.canParse(url)) return "";
-  return new URL(url).pathname.replace(/^\/api(?:\/v3)?(?=\/)/, "");
+export function pathOf(url: string | URL | null): string {
+  const known = typeof url === "string" && URL.canParse(url) ? new URL(url) : url;
+  return (known instanceof URL ? known.pathname : "").replace(/^\/api(?:\/v3)?(?=\/)/, "");
 }

@@ -53,7 +53,7 @@ export interface ApiRequest {
   /** What `fetch` is given: an address, or all that the caller has said, if that is more. */
   target: string | Request;
   method: string;
-  url: string;
+  url: URL;
   /** By name in lower case. */
   headers: Readonly<Record<string, string>>;
   /** Empty when there is none. */
@@ -95,8 +95,8 @@ export async function toApiRequest(
   const target = targetOf(input, apiUrl);
   // Nearly every call is one, and a Request takes longer to make and to send than all that the pool does besides.
   if (!(target instanceof Request) && isEmpty(init)) {
-    const url = new URL(target).href;
-    return { ...PLAIN_GET, target: url, url };
+    const url = new URL(target);
+    return { ...PLAIN_GET, target: url.href, url };
   }
   const request = new Request(target, init);
   for (const [name, value] of Object.entries(DEFAULT_HEADERS)) {
@@ -107,7 +107,8 @@ export async function toApiRequest(
   // Deno 2.7.5 forgets how a request is to be cached, so it is said in a header as well.
   const cache = init.cache ?? request.cache ?? PLAIN_GET.cache;
   if (init.cache === "no-store" || init.cache === "reload") request.headers.set("cache-control", "no-store");
-  const { method, url, redirect } = request;
+  const { method, redirect } = request;
+  const url = new URL(request.url);
   // The request itself always has one, which costs more than it is worth where nobody has another.
   const signal = target instanceof Request || init.signal ? request.signal : undefined;
   const body = request.body === null ? "" : await request.clone().text();
@@ -128,18 +129,18 @@ export function assertAllowed(request: ApiRequest, apiUrl: string): void {
   if (path === "/graphql") throw forbidden(`is a GraphQL ${method}: queries are a POST`);
   if (isAboutDonor(path)) throw forbidden(`asks for ${path}, which is about whoever the token belongs to`);
   const isSearch = path.startsWith("/search/");
-  if (isSearch && [...new URL(url).searchParams.values()].some((text) => DONOR_IN_SEARCH.test(text))) {
+  if (isSearch && [...url.searchParams.values()].some((text) => DONOR_IN_SEARCH.test(text))) {
     throw forbidden("searches for `@me`, who is whoever the token belongs to");
   }
 }
 
 /** Whether a URL is of the API, so that a token may be sent there. */
-export function isApi(url: string, apiUrl: string): boolean {
-  if (url.startsWith(`${apiUrl}/`)) return true; // nearly always, and spares taking both apart
-  const [target, api] = [new URL(url), new URL(apiUrl)];
+export function isApi(url: URL, apiUrl: string): boolean {
+  if (url.href.startsWith(`${apiUrl}/`)) return true; // nearly always, and spares taking the other apart
+  const api = new URL(apiUrl);
   const root = api.pathname.replace(/\/$/, "");
-  const isBelow = target.pathname.startsWith(`${root}/`) || target.href === `${graphqlRoot(apiUrl)}/graphql`;
-  return target.origin === api.origin && target.username === "" && target.password === "" && isBelow;
+  const isBelow = url.pathname.startsWith(`${root}/`) || url.href === `${graphqlRoot(apiUrl)}/graphql`;
+  return url.origin === api.origin && url.username === "" && url.password === "" && isBelow;
 }
 
 /** GitHub Enterprise Server has REST below /api/v3 and GraphQL at /api/graphql. */
@@ -205,8 +206,8 @@ function isAboutDonor(path: string): boolean {
 }
 
 /** The path as GitHub may read it: decoded, lower case, without prefix, doubled or closing slashes, or format. */
-function plainPath(url: string): string {
-  let path = new URL(url).pathname;
+function plainPath(url: URL): string {
+  let path = url.pathname;
   try {
     path = decodeURIComponent(path);
   } catch {
@@ -219,7 +220,7 @@ function plainPath(url: string): string {
 
 function assertQuery({ url, headers, body }: ApiRequest): void {
   // A server that also looked for the query elsewhere would carry out one that was not looked at here.
-  if (new URL(url).search !== "") throw forbidden("is a GraphQL request with parameters in its address");
+  if (url.search !== "") throw forbidden("is a GraphQL request with parameters in its address");
   const isForm = /form/i.test(headers["content-type"] ?? "");
   let sent: { query?: unknown; variables?: unknown } | null = null;
   try {

@@ -100,7 +100,7 @@ function keyOf({ method, url, headers, cache }: ApiRequest): string | null {
   const isPlain = !["if-none-match", "if-modified-since", "range"].some((name) => name in headers);
   const isUnwanted = forbidsStoring(headers["cache-control"]) || cache === "no-store" || cache === "reload";
   if (method !== "GET" || !isPlain || isUnwanted) return null;
-  return JSON.stringify([url, headers["accept"], headers["x-github-api-version"]]);
+  return JSON.stringify([url.href, headers["accept"], headers["x-github-api-version"]]);
 }
 
 function forbidsStoring(cacheControl: string | null | undefined): boolean {

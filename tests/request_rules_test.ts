@@ -365,10 +365,10 @@ Deno.test("no mutation passes, whatever stands before it (property)", async () =
 });
 
 Deno.test("isApi() takes whole segments for the prefix", () => {
-  assert.equal(isApi("https://a.example/api/v3/repos", "https://a.example/api/v3"), true);
-  assert.equal(isApi("https://A.example:443/api/v3/repos", "https://a.example/api/v3"), true);
-  assert.equal(isApi("https://a.example/api/v30/repos", "https://a.example/api/v3"), false);
-  assert.equal(isApi("https://a.example/repos", "https://a.example"), true);
+  assert.equal(isApi(new URL("https://a.example/api/v3/repos"), "https://a.example/api/v3"), true);
+  assert.equal(isApi(new URL("https://A.example:443/api/v3/repos"), "https://a.example/api/v3"), true);
+  assert.equal(isApi(new URL("https://a.example/api/v30/repos"), "https://a.example/api/v3"), false);
+  assert.equal(isApi(new URL("https://a.example/repos"), "https://a.example"), true);
 });
 
 Deno.test("what is not to be stored is so by a header too, which every runtime remembers", async () => {

@@ -230,7 +230,7 @@ function answerOf(bytes: number, etag = '"1"'): Response {
 function ask(path: string): ApiRequest {
   const url = `https://api.github.com${path}`;
   const how = { redirect: "follow", cache: "default", signal: undefined } as const;
-  return { target: url, url, method: "GET", headers: {}, body: "", ...how };
+  return { target: url, url: new URL(url), method: "GET", headers: {}, body: "", ...how };
 }
 
 Deno.test("the least recently used answers go when the bytes are used up", async () => {
