@@ -34,6 +34,8 @@ export interface Comparison {
   target: Figure["target"];
   /** Calls in a round. */
   times: number;
+  /** What must be so before a round of ours, and is not measured. */
+  before?: Run;
   rounds?: number;
 }
 
@@ -41,10 +43,12 @@ const ROUNDS = 15;
 const WARM_UP_ROUNDS = 2;
 
 /** Measures two ways in turn, `times` calls a round. */
-export async function compare({ name, ours, floor, target, times, rounds = ROUNDS }: Comparison): Promise<Figure> {
+export async function compare(comparison: Comparison): Promise<Figure> {
+  const { name, ours, floor, target, times, before, rounds = ROUNDS } = comparison;
   const samples: [number[], number[]] = [[], []];
   for (let round = 0; round < rounds + WARM_UP_ROUNDS; round++) {
     for (const [index, run] of [ours, floor].entries()) {
+      if (run === ours) await before?.();
       // What the other way has left behind is freed when the event loop turns, and is not to be this one's to pay for.
       await new Promise((resolve) => setImmediate(resolve));
       const start = performance.now();

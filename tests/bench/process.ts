@@ -10,10 +10,10 @@
  * Those that make calls say "ready", wait for a byte, and print what they did as JSON.
  */
 
-import { createClient } from "npm:@libsql/client@0.18.0";
-import { createPool, type Database, type Pool } from "../../lib/pool.ts";
+import { createPool, type Pool } from "../../lib/pool.ts";
 import { FakeGitHub } from "../support/fake_github.ts";
 import { inParallel } from "../support/fetch_world.ts";
+import { countedDatabase } from "./counted_database.ts";
 
 const PATH = "/repos/denoland/deno";
 
@@ -32,37 +32,18 @@ function serveGitHub(donors: number, limit: number, leastMs: number, mostMs: num
   Deno.serve({ hostname: "127.0.0.1", port: 0, onListen }, (request) => github.handler(request));
 }
 
-/** A client as the pool has it, whose round trips are counted. */
-async function countedDatabase(url: string): Promise<{ database: Database; trips(): number }> {
-  let trips = 0;
-  const client = createClient({ url, concurrency: 1, ...(url.startsWith("file:") ? { timeout: 5000 } : {}) });
-  if (url.startsWith("file:")) await client.execute("PRAGMA synchronous = NORMAL");
-  const database = {
-    execute(statement: Parameters<Database["execute"]>[0]) {
-      trips++;
-      return client.execute(statement);
-    },
-    batch(statements: Parameters<Database["batch"]>[0], mode: "write") {
-      trips++;
-      return client.batch(statements, mode);
-    },
-    reconnect: () => client.reconnect(),
-  };
-  return { database, trips: () => trips };
-}
-
 async function whenTold(): Promise<void> {
   console.log("ready");
   await Deno.stdin.read(new Uint8Array(1));
 }
 
 /** Makes the calls when it is told to, and tells how it went. */
-async function run(calls: number, width: number, call: () => Promise<boolean>, trips = () => 0): Promise<void> {
+async function run(calls: number, width: number, call: () => Promise<boolean>, database = { trips: 0 }): Promise<void> {
   await whenTold();
-  const before = trips();
+  const { trips } = database;
   const start = performance.now();
   const answered = (await inParallel(calls, width, call)).filter((isAnswered) => isAnswered).length;
-  console.log(JSON.stringify({ ms: performance.now() - start, answered, trips: trips() - before }));
+  console.log(JSON.stringify({ ms: performance.now() - start, answered, trips: database.trips - trips }));
 }
 
 async function read(answer: Promise<Response>): Promise<boolean> {
@@ -79,10 +60,10 @@ async function withPool(
   [github, calls, width, key, url]: string[],
   callOf: (pool: Pool) => () => Promise<boolean>,
 ): Promise<void> {
-  const { database, trips } = await countedDatabase(url!);
+  using database = await countedDatabase(url!);
   await using pool = createPool({ database, encryptionKey: key!, githubApiUrl: github! });
   await pool.availability(); // opened, before the time is taken
-  await run(Number(calls), Number(width), callOf(pool), trips);
+  await run(Number(calls), Number(width), callOf(pool), database);
 }
 
 const [command, ...rest] = Deno.args as [string, ...string[]];
