@@ -7,6 +7,7 @@
  */
 
 import { judge, needsBody, tokenExpiry, type Verdict } from "./health.ts";
+import { LastTold } from "./last_told.ts";
 import {
   assertResource,
   bringsNews,
@@ -74,6 +75,7 @@ export class Consumer {
   readonly #vault: Vault;
   /** By token and resource: the window as of this process's latest claim. */
   readonly #known = new Map<string, KnownWindow>();
+  readonly #told = new LastTold();
   /** Tokens whose latest claim said that they were refused before. */
   readonly #refusedBefore = new Set<number>();
   readonly #knownExpiries = new Map<number, number>();
@@ -211,8 +213,10 @@ export class Consumer {
   ): Promise<void> {
     const forgive = isSuccess && this.#refusedBefore.delete(id);
     const key = `${id} ${report.resource}`;
-    if (!isFree && !forgive && !bringsNews(report, this.#known.get(key))) return;
+    const isOld = this.#told.isLongAgo(key, report);
+    if (!isFree && !forgive && !isOld && !bringsNews(report, this.#known.get(key))) return;
     this.#known.delete(key);
+    this.#told.tell(key, report);
     await (await this.#vault.store()).merge(id, report, { free: isFree ? 1 : 0, forgive });
   }
 
@@ -227,7 +231,9 @@ export class Consumer {
 
   #remember(id: number, resource: string, window: KnownWindow): void {
     if (this.#known.size >= KNOWN_AT_MOST) this.#known.clear();
-    this.#known.set(`${id} ${resource}`, window);
+    const key = `${id} ${resource}`;
+    this.#known.set(key, window);
+    this.#told.see(key, window);
   }
 }
 

@@ -15,6 +15,7 @@
  */
 
 import { PoolError } from "./errors.ts";
+import { LastTold } from "./last_told.ts";
 import {
   assumedWindow,
   bringsNews,
@@ -87,6 +88,7 @@ export class Leases {
   /** Whether a report is of a token that is nearly used up. */
   #isUrgent = false;
   readonly #inFlight = new Map<string, { calls: number }>();
+  readonly #told = new LastTold();
   /** When calls were wanted lately, by what they wanted; the size of the next lease follows from it. */
   readonly #starts = new Map<string, number[]>();
 
@@ -163,7 +165,8 @@ export class Leases {
     }
     if (isFree) this.#refund(holding);
     if (isMine) this.#trim(holding, report);
-    if (!forgive && isMine && !bringsNews(report, holding.known)) return;
+    const isOld = this.#told.isLongAgo(keyOf(report.resource, holding.id), report);
+    if (!forgive && isMine && !isOld && !bringsNews(report, holding.known)) return;
     this.#note(holding.id, report, forgive);
     if (isMine) holding.known = afterMerge(holding.known, report);
     if (isMine && report.remaining - holding.floor <= FEW_CALLS) this.#isUrgent = true;
@@ -276,6 +279,7 @@ export class Leases {
     const key = keyOf(resource, id);
     const inFlight = this.#inFlight.get(key) ?? { calls: 0 };
     this.#inFlight.set(key, inFlight);
+    this.#told.see(key, { remaining, resetAt });
     const holding: Holding = {
       ...lease,
       secret,
@@ -326,7 +330,8 @@ export class Leases {
   }
 
   #note(id: number, report: CompleteReport, forgive: boolean): void {
-    const key = `${id} ${report.resource}`;
+    const key = keyOf(report.resource, id);
+    this.#told.tell(key, report);
     const noted = this.#reports.get(key);
     const merged = noted === undefined ? report : merge(noted.report, report);
     this.#reports.set(key, { id, report: merged, forgive: forgive || noted?.forgive === true });

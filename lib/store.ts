@@ -163,8 +163,8 @@ const SCHEMA = [
     used_at INTEGER                       -- when GitHub last answered; null = not yet
   )`,
 
-  // What GitHub said, when upkeep asked it last, of windows that nobody had reported on. Nobody is likely to later, and
-  // what their donors use of them is not known otherwise, so it is asked again as they are used up. Since version 4.
+  // What was left of a window when GitHub was last heard of it: by a report, or because upkeep asked. What its donor has
+  // used since is not known, so upkeep asks as it is used up without a report. Since version 4.
   `CREATE TABLE IF NOT EXISTS token_pool_readings (
     token_id INTEGER NOT NULL,
     resource TEXT NOT NULL,
@@ -220,9 +220,9 @@ const UNREPORTED_AFTER_MS = 60_000;
 const UNREPORTED_RETRY_MS = 900_000;
 
 /**
- * It is asked again whenever a quarter of what was left for the pool is gone, which is about 13 times in an hour that is
- * used up, and in its last minutes each minute. Where less is drawn it is asked as often as of what is unreported: the
- * donor may well need more than the pool.
+ * It is asked again whenever a quarter of what was left for the pool is gone without a report, which is about 13 times in
+ * an hour that is used up, and in its last minutes each minute. Where less is drawn, and it was asked before, it is as
+ * often as of what is unreported: the donor may well need more than the pool.
  */
 const READ_AGAIN_AFTER_MS = 60_000;
 const READ_AGAIN_SHARE = 1 / 4;
@@ -334,9 +334,10 @@ function statementsFor(now: string) {
     FROM token_pool_readings r CROSS JOIN token_pool_limits l USING (token_id, resource)
       LEFT JOIN token_pool_probes p USING (token_id)
     WHERE ${isOfWindow} AND ${isLong()} AND l.remaining > l.floor AND r.remaining > l.remaining
-      AND coalesce(p.asked_at, 0) <= ${now} - iif(
-        r.remaining - l.remaining >= (r.remaining - l.floor) * ${READ_AGAIN_SHARE},
-        ${READ_AGAIN_AFTER_MS}, ${UNREPORTED_RETRY_MS}) AND NOT ${isPaused("l.token_id")}`;
+      AND iif(r.remaining - l.remaining >= (r.remaining - l.floor) * ${READ_AGAIN_SHARE},
+        coalesce(p.asked_at, 0) <= ${now} - ${READ_AGAIN_AFTER_MS},
+        p.asked_at BETWEEN l.window_ends - ${longWindowMs} AND ${now} - ${UNREPORTED_RETRY_MS})
+      AND NOT ${isPaused("l.token_id")}`;
   /** What remains at this moment: all of it, if the window has ended. */
   const full = `iif(window_ends <= ${now}, cap, remaining)`;
   /** The least recently used row that may be used. */
@@ -448,6 +449,13 @@ function statementsFor(now: string) {
         ${IS_BARRED} AS barred FROM token_pool_tokens)`,
 
     merge: merge(":remaining"),
+    // Of what upkeep has set aside, a report may show that its donor has used some.
+    noteReport: `INSERT INTO token_pool_readings (token_id, resource, reset_at, remaining, aside)
+      SELECT token_id, resource, reset_at, remaining, 0 FROM token_pool_limits l
+      WHERE token_id = :id AND resource = :resource AND ${isGitHubs("l")} AND ${isLong()}
+        AND abs(reset_at - :reset) <= 5
+      ON CONFLICT (token_id, resource) DO UPDATE SET reset_at = excluded.reset_at, remaining = excluded.remaining,
+        aside = iif(excluded.reset_at - reset_at <= 5, max(0, min(aside, :remaining - excluded.remaining)), 0)`,
     forgiveStrikes: `UPDATE token_pool_tokens SET strikes = 0
       WHERE id = :id AND strikes > 0 AND held_until <= ${now}
         AND NOT EXISTS (SELECT 1 FROM token_pool_limits WHERE token_id = :id AND held_until > ${now})`,
@@ -514,8 +522,8 @@ function statementsFor(now: string) {
           FROM token_pool_limits WHERE token_id = t.id))
         FROM token_pool_tokens t WHERE id = token_pool_probes.token_id)`,
     // A donor who used so many calls since the last reading may use as many until the next, and more if they come in
-    // bursts. That counts only where the pool could get to the reserve before then. A window that a report has opened
-    // is not read.
+    // bursts. That counts only where the pool could get to the reserve before then. A window that an older library's
+    // report has opened is not read.
     setAside: `INSERT INTO token_pool_readings (token_id, resource, reset_at, remaining, aside)
       SELECT token_id, resource, :reset, iif(:reset - last_reset <= 5, min(:remaining, last), :remaining),
         iif(:remaining - floor < 2 * (drawn + own), 2 * own + 3, 0)
@@ -941,7 +949,7 @@ export class Store {
     const reported = new Set(exchange.reports.map(({ report }) => report.resource));
     const statements = [
       ...[...reported].flatMap((resource) => this.#firstUse(resource)),
-      ...exchange.reports.map(({ id, report }) => this.#merge(id, report, 0)),
+      ...exchange.reports.flatMap(({ id, report }) => this.#takeIn(id, report, 0)),
       ...exchange.reports.filter(({ forgive }) => forgive).map(({ id }) =>
         this.#statement(this.#sql.forgiveStrikes, { id })
       ),
@@ -973,7 +981,8 @@ export class Store {
   }
 
   /**
-   * Takes in what GitHub said of a token. In one statement, so that order, repetition and delay do not matter.
+   * Takes in what GitHub said of a token: its numbers in one statement, so that order, repetition and delay do not
+   * matter.
    *
    * @param free Calls of the hand-out that cost nothing after all: 1 for a 304.
    * @param forgive Whether it was a success after a refusal.
@@ -982,7 +991,7 @@ export class Store {
     const { resource } = report;
     await this.#run([
       ...this.#firstUse(resource),
-      this.#merge(id, report, free),
+      ...this.#takeIn(id, report, free),
       ...(forgive ? [this.#statement(this.#sql.forgiveStrikes, { id })] : []),
     ]);
     this.#seeded.add(resource);
@@ -999,7 +1008,7 @@ export class Store {
     const second = { id, resource, seconds: RESET_SLACK_MS / 1000, base: 1, most: 1 };
     await this.#run([
       ...this.#firstUse(resource),
-      this.#merge(id, report, 0),
+      ...this.#takeIn(id, report, 0),
       this.#statement(this.#sql.holdResource, second),
     ]);
     this.#seeded.add(resource);
@@ -1442,8 +1451,9 @@ export class Store {
     return { sql, args: this.#clock === undefined ? args : { ...args, now: this.#clock } };
   }
 
-  #merge(id: number, report: CompleteReport, free: number): Statement {
-    return this.#statement(this.#sql.merge, mergeArgs(id, report, free));
+  #takeIn(id: number, report: CompleteReport, free: number): Statement[] {
+    const args = mergeArgs(id, report, free);
+    return [this.#sql.merge, this.#sql.noteReport].map((sql) => this.#statement(sql, args));
   }
 
   /** Runs statements, before them what the first use of a resource and of an hour needs. Returns the last one's rows. */

@@ -52,6 +52,7 @@ const PURE = [
   "lib/errors.ts",
   "lib/findings.ts",
   "lib/health.ts",
+  "lib/last_told.ts",
   "lib/log.ts",
   "lib/metrics.ts",
   "lib/probe.ts",
@@ -64,8 +65,8 @@ const PURE = [
 
 /** All that a program loads which draws tokens. */
 const CONSUMERS_PAY_FOR = [
-  ...["abort", "config", "consumer", "crypto", "database", "errors", "health", "leases", "pool", "pool_fetch"],
-  ...["rate_limit", "records", "request_rules", "response_cache", "shared_reads", "store", "vault"],
+  ...["abort", "config", "consumer", "crypto", "database", "errors", "health", "last_told", "leases", "pool"],
+  ...["pool_fetch", "rate_limit", "records", "request_rules", "response_cache", "shared_reads", "store", "vault"],
 ].map((name) => `lib/${name}.ts`);
 
 /** Higher may import lower. Pages stand beside: only an entry imports them, and they import nothing but each other. */

@@ -121,7 +121,7 @@ export async function temporaryService(
   const log: string[] = [];
   const vault = openVault(options);
   const client = new GitHub(github);
-  const pool = createPool({ database, encryptionKey: KEY, now: clock.now });
+  const pool = createPool({ database, encryptionKey: KEY, now: clock.now, fetch: github.fetch });
   return {
     clock,
     github,

@@ -19,8 +19,8 @@ export interface Load {
   readonly seeds: number;
   /** The donors' own calls an hour, in turn. */
   readonly ownCalls: readonly number[];
-  /** Whether consumers tell the policy what GitHub answered. */
-  readonly reports: boolean;
+  /** Of so many answers consumers tell the policy one; 0 = none. */
+  readonly reportEvery: number;
   /** Probability that GitHub answers a good token with 401. */
   readonly falseUnauthorized: number;
   /** Everything is answered with 401 between these minutes. */
@@ -39,7 +39,7 @@ const USUAL = {
   limit: 5000,
   seeds: 1,
   ownCalls: MIXED,
-  reports: true,
+  reportEvery: 1,
   falseUnauthorized: 0,
   outage: null,
 } as const;
@@ -56,7 +56,8 @@ export const LOADS: readonly Load[] = [
     ownCalls: TENTH,
   },
   { ...USUAL, name: "few", title: "150 % of 3 tokens, 32 processes", demand: 1.5, tokens: 3, processes: 32, seeds: 3 },
-  { ...USUAL, name: "silent", title: "130 %, nobody reports", demand: 1.3, reports: false },
+  { ...USUAL, name: "silent", title: "130 %, nobody reports", demand: 1.3, reportEvery: 0 },
+  { ...USUAL, name: "rarely", title: "130 %, one answer in 200 is reported", demand: 1.3, reportEvery: 200 },
   {
     ...USUAL,
     name: "false-401",

@@ -71,6 +71,7 @@ export async function measure(policy: Policy, load: Load, seed: number): Promise
       model.useOwn(user, "core");
     });
   }
+  let answers = 0;
   const running = await policy.start({
     scheduler,
     model,
@@ -78,7 +79,7 @@ export async function measure(policy: Policy, load: Load, seed: number): Promise
     tokens,
     processes: load.processes,
     reserve: RESERVE,
-    reports: load.reports,
+    reports: () => load.reportEvery > 0 && ++answers % load.reportEvery === 0,
     ...wireTo({ scheduler, model, tokens }, random.fork("latency"), byToken),
   });
   try {

@@ -30,7 +30,7 @@ export const oursPlain: Policy = {
         const token = await pool.getToken();
         if (token === null) return;
         const answer = await new Promise<ModelAnswer>((done) => world.send(token.token, done));
-        if (world.reports) await pool.syncTokenHealth(token.id, toResponse(answer));
+        if (world.reports()) await pool.syncTokenHealth(token.id, toResponse(answer));
         if (!isRefusal(answer)) return;
       }
     }),

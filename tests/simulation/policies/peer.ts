@@ -26,7 +26,7 @@ export function peer(name: string, title: string, chooserOf: (world: PolicyWorld
 }
 
 function run(world: PolicyWorld, chooser: Chooser): RunningPolicy {
-  const { scheduler, reports } = world;
+  const { scheduler } = world;
   const cost = chooser.roundTrips ?? { choose: 0, learn: 0 };
   let roundTrips = 0;
 
@@ -35,7 +35,7 @@ function run(world: PolicyWorld, chooser: Chooser): RunningPolicy {
     const token = chooser.choose(process);
     if (token === null) return;
     world.send(token.secret, (answer) => {
-      if (reports) {
+      if (world.reports()) {
         roundTrips += cost.learn;
         chooser.learn(process, token, answer);
       }

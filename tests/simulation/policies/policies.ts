@@ -28,11 +28,11 @@ function jobsFor(
   { load, policy, seed }: { load: string | undefined; policy: string | undefined; seed: number },
 ): Job[] {
   const jobs: Job[] = [];
-  for (const { name, seeds, reports } of LOADS) {
+  for (const { name, seeds, reportEvery } of LOADS) {
     if (load !== undefined && load !== name) continue;
     for (const each of POLICIES) {
       const isWanted = policy === undefined || policy === each.name || each.name === "clairvoyant";
-      if (!isWanted || (!reports && !each.isManual)) continue;
+      if (!isWanted || (reportEvery !== 1 && !each.isManual)) continue;
       for (let n = 0; n < seeds; n++) jobs.push({ load: name, policy: each.name, seed: seed + n });
     }
   }

@@ -26,8 +26,8 @@ export interface PolicyWorld {
   readonly processes: number;
   /** The share of each limit that stays the donor's. */
   readonly reserve: number;
-  /** Whether consumers tell the policy what GitHub answered. */
-  readonly reports: boolean;
+  /** Whether the consumer tells the policy of this answer. */
+  reports(): boolean;
   /** Sends a call with a token to GitHub. */
   send(secret: string, done: (answer: ModelAnswer) => void): void;
   /** The same without the way. */

@@ -42,6 +42,7 @@ const OTHERS: readonly [load: string, title: string, cell: (figures: Figures) =>
   ["busy-donors", "donors use 10 %: into reserves", ({ intoReserve }) => perTenThousand(intoReserve)],
   ["few", "3 tokens: served, into reserves", servedAndReserve],
   ["silent", "no reports: served, into reserves", servedAndReserve],
+  ["rarely", "1 report in 200: served, into reserves", servedAndReserve],
   ["false-401", "false 401s: served, lost", servedAndLost],
   ["outage", "outage: served, lost", servedAndLost],
 ];
