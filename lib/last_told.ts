@@ -7,8 +7,10 @@
 
 import { type CompleteReport, type KnownWindow, SAME_WINDOW_SECONDS } from "./rate_limit.ts";
 
-/** After so much of a limit a window is told of again: a fifth of what makes upkeep ask (lib/store.ts). */
+/** After so much of a limit a window is told of again: much less than makes upkeep ask (lib/store.ts). */
 const AGAIN_AFTER_SHARE = 1 / 20;
+/** Of a small limit, or one of a minute, it would be told of at every other call. */
+const AGAIN_AFTER_AT_LEAST = 50;
 
 /** How many windows a process remembers; of one that is forgotten it tells once too often. */
 const WINDOWS_AT_MOST = 10_000;
@@ -33,7 +35,7 @@ export class LastTold {
   isLongAgo(key: string, { limit, remaining, resetAt }: CompleteReport): boolean {
     const told = this.#windows.get(key);
     if (told === undefined || resetAt > (told.resetAt ?? 0) + SAME_WINDOW_SECONDS) return true;
-    return told.remaining - remaining >= limit * AGAIN_AFTER_SHARE;
+    return told.remaining - remaining >= Math.max(AGAIN_AFTER_AT_LEAST, limit * AGAIN_AFTER_SHARE);
   }
 
   #set(key: string, told: Told): void {

@@ -165,11 +165,11 @@ export class Leases {
     }
     if (isFree) this.#refund(holding);
     if (isMine) this.#trim(holding, report);
-    const isOld = this.#told.isLongAgo(keyOf(report.resource, holding.id), report);
-    if (!forgive && isMine && !isOld && !bringsNews(report, holding.known)) return;
+    const isNews = forgive || !isMine || bringsNews(report, holding.known);
+    if (!isNews && !this.#told.isLongAgo(keyOf(report.resource, holding.id), report)) return;
     this.#note(holding.id, report, forgive);
     if (isMine) holding.known = afterMerge(holding.known, report);
-    if (isMine && report.remaining - holding.floor <= FEW_CALLS) this.#isUrgent = true;
+    if (isMine && isNews && report.remaining - holding.floor <= FEW_CALLS) this.#isUrgent = true;
   }
 
   /** Tells the database at once what cannot wait for the next lease. If it is away, that waits all the same. */

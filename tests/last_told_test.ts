@@ -24,8 +24,15 @@ Deno.test("a window is told of again when a twentieth of its limit is gone, sinc
   told.tell("a", report(4749));
   assert.equal(told.isLongAgo("a", report(4500)), false);
   assert.equal(told.isLongAgo("a", report(4499)), true);
-  assert.equal(told.isLongAgo("a", report(4749 - 3, { limit: 60 })), true, "of the limit that GitHub names");
+  assert.equal(told.isLongAgo("a", report(4499, { limit: 15_000 })), false, "of the limit that GitHub names");
   assert.equal(told.isLongAgo("b", report(4749)), true, "each window by itself");
+});
+
+Deno.test("of a small limit a window is told of again after 50 calls", () => {
+  const told = new LastTold();
+  told.see("a", { remaining: 99, resetAt: RESET });
+  assert.equal(told.isLongAgo("a", report(50, { limit: 100 })), false);
+  assert.equal(told.isLongAgo("a", report(49, { limit: 100 })), true);
 });
 
 Deno.test("another window is told of, and not one whose reset merely jitters", () => {

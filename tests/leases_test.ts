@@ -279,6 +279,23 @@ Deno.test("of a token that is nearly used up the report does not wait, nor is a 
   assert.equal(process.takeAtHand("core"), null);
 });
 
+Deno.test("what is told again although it is no news waits for the next lease, also of a token that is nearly used up", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const resetAt = world.clock.seconds + 3600;
+  const [first] = await takeAll(world.leases, 1);
+  world.leases.answered(first!, report(world, 100, { limit: 120, resetAt }), SUCCESS);
+  world.trips.length = 0;
+  for (let remaining = 99; remaining > 20; remaining--) {
+    world.clock.advance(1000);
+    const [ticket] = await takeAll(world.leases, 1);
+    world.leases.answered(ticket!, report(world, remaining, { limit: 120, resetAt }), SUCCESS);
+    await world.leases.hurry();
+  }
+  assert.equal(world.trips.length, 79, "one for each lease");
+  const told = world.trips.filter((statements) => statements.length > 1);
+  assert.equal(told.length, 2, "the news, and what was told of after 50 calls");
+});
+
 Deno.test("of a token's last calls nothing comes back that was held for longer than a lease lasts", async () => {
   await using world = await leaseWorld({ donors: 1, reserve: 0.25 });
   const [id] = world.ids as [number];
