@@ -16,6 +16,7 @@ import { bodyLimit } from "npm:hono@4.13.19/body-limit";
 import { etag } from "npm:hono@4.13.19/etag";
 import { secureHeaders } from "npm:hono@4.13.19/secure-headers";
 import { orAborted } from "./lib/abort.ts";
+import { DEFAULT_GITHUB_URL } from "./lib/config.ts";
 import { Cookies } from "./lib/cookies.ts";
 import {
   DonationFlow,
@@ -111,6 +112,7 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
   const log = createLog(options.log === undefined ? {} : { sink: options.log });
   const { settings } = vault;
   const github = () => openGitHub(settings, options.fetch);
+  const githubUrl = () => settings.inspect().config?.GITHUB_URL ?? DEFAULT_GITHUB_URL;
   const isConfigured = () => settings.inspect(REQUIRED).problems.length === 0;
   const app = new Hono<{ Variables: Variables }>();
   const cookies = new Cookies<Flash>({ keyring: () => vault.keyring(), publicOrigin });
@@ -143,7 +145,7 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     // What is nobody's fault but the operator's own is marked, so that an alert can be set on it.
     c.set("failed", { level: status >= 500 ? "error" : "info", name, ...aboutError(error) });
     if (status === 502 || status === 503) c.header("Retry-After", "120");
-    return c.html(messagePage({ ...message, reference: c.get("requestId") }), status);
+    return c.html(messagePage({ ...message, githubUrl: githubUrl(), reference: c.get("requestId") }), status);
   }
 
   /** Says in the log why an endpoint failed that answers with no error page. */
@@ -224,7 +226,7 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
       imgSrc: ["'self'"],
       baseUri: ["'none'"],
       // A form's redirect to GitHub counts as its target in Chromium.
-      formAction: ["'self'", () => new URL(settings.inspect().config?.GITHUB_URL ?? "https://github.com").origin],
+      formAction: ["'self'", () => new URL(githubUrl()).origin],
       frameAncestors: ["'none'"],
     },
     strictTransportSecurity: "max-age=31536000; includeSubDomains",

@@ -107,12 +107,13 @@ function networkOf(address: string): string {
 }
 
 /**
- * Whether an address is of this machine or of its own network. Then it is a proxy's rather than a visitor's, and must
- * not stand for all who come through it.
+ * Whether an address is of this machine, of its own network, or of those that providers share among their machines (RFC
+ * 6598). Then it is a proxy's rather than a visitor's, and must not stand for all who come through it.
  */
 export function isLocalAddress(address: string): boolean {
   const plain = address.toLowerCase().replace(/^::ffff:(?=\d+\.)/, "");
   return plain === "::1" || /^(?:127|10)\./.test(plain) || /^192\.168\./.test(plain) ||
     /^172\.(?:1[6-9]|2\d|3[01])\./.test(plain) || /^169\.254\./.test(plain) ||
+    /^100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7])\./.test(plain) ||
     /^(?:f[cd][0-9a-f]{2}|fe[89ab][0-9a-f]):/.test(plain);
 }

@@ -859,9 +859,10 @@ Deno.test("every error page has a status of an error, a cause, what to do, and s
     assert.ok(message.status >= 400 || name === "cancelled", name);
     assert.match(message.text, /\w.*Nothing was stored/s, name);
     assert.match(message.remedy, /\.$/, name);
-    const html = messagePage({ ...message, reference: "0123abcd" });
+    const html = messagePage({ ...message, githubUrl: "https://ghe.example", reference: "0123abcd" });
     assert.match(html, /<code>0123abcd<\/code>/, name);
-    assert.ok(html.includes(`href="${message.link.href}"`), name);
+    const site = name === "email_unverified" ? "https://ghe.example" : "";
+    assert.ok(html.includes(`href="${site}${message.link.href}"`), name);
   }
 });
 

@@ -115,11 +115,32 @@ Deno.test("admit() takes half an IPv6 address, and an IPv4 address in any dress,
 
 Deno.test("isLocalAddress() tells a proxy's address from a visitor's", () => {
   const local = ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "10.0.0.3", "192.168.1.1", "172.16.0.1"];
-  for (const address of [...local, "172.31.255.1", "169.254.0.1", "fd00::1", "fe80::1"]) {
+  for (
+    const address of [
+      ...local,
+      "172.31.255.1",
+      "169.254.0.1",
+      "100.64.0.1",
+      "100.99.0.1",
+      "100.127.255.254",
+      "fd00::1",
+      "fe80::1",
+    ]
+  ) {
     assert.ok(isLocalAddress(address), address);
   }
   for (
-    const address of ["203.0.113.1", "172.32.0.1", "172.15.0.1", "11.0.0.1", "192.169.0.1", "2001:db8::1", "ff02::1"]
+    const address of [
+      "203.0.113.1",
+      "100.63.0.1",
+      "100.128.0.1",
+      "172.32.0.1",
+      "172.15.0.1",
+      "11.0.0.1",
+      "192.169.0.1",
+      "2001:db8::1",
+      "ff02::1",
+    ]
   ) {
     assert.ok(!isLocalAddress(address), address);
   }

@@ -15,7 +15,10 @@ export interface Message {
   text: string;
   /** What to do. */
   remedy: string;
-  link: { href: string; text: string };
+  /** A path of this site, or of GitHub's. */
+  link: { href: string; text: string; isAtGitHub?: boolean };
+  /** Where GitHub is, or a GitHub Enterprise Server. */
+  githubUrl: string;
   /** Finds the request in the log. */
   reference: string;
 }
@@ -65,7 +68,7 @@ export const MESSAGES = {
     title: "GitHub wants a verified e-mail address first",
     text: "GitHub gives tokens only to users whose primary e-mail address is verified. Nothing was stored.",
     remedy: "Verify it in your settings at GitHub, then start again.",
-    link: { href: "https://github.com/settings/emails", text: "Your e-mail settings at GitHub" },
+    link: { href: "/settings/emails", text: "Your e-mail settings at GitHub", isAtGitHub: true },
   },
   has_scopes: {
     status: 403,
@@ -187,7 +190,7 @@ export const MESSAGES = {
 export type MessageName = keyof typeof MESSAGES;
 
 /** Renders such a page. */
-export function messagePage({ title, text, remedy, link, reference }: Message): Html {
+export function messagePage({ title, text, remedy, link, githubUrl, reference }: Message): Html {
   return page(
     title,
     <div class="narrow">
@@ -195,7 +198,7 @@ export function messagePage({ title, text, remedy, link, reference }: Message): 
       <p class="lead" role="status">{text}</p>
       <p>{remedy}</p>
       <p>
-        <a class="button plain" href={link.href}>{link.text}</a>
+        <a class="button plain" href={link.isAtGitHub ? githubUrl + link.href : link.href}>{link.text}</a>
       </p>
       <p class="quiet">
         Reference: <code>{reference}</code>

@@ -33,7 +33,9 @@ export async function openPageSite(chromium: string): Promise<PageSite> {
     // A page that a test cannot easily bring about, with the headers of all pages.
     const { headers } = await service!.app.request("/nowhere");
     const message = MESSAGES[name as keyof typeof MESSAGES];
-    return new Response(messagePage({ ...message, reference: "0a1b2c3d" }), { headers });
+    return new Response(messagePage({ ...message, githubUrl: "https://github.com", reference: "0a1b2c3d" }), {
+      headers,
+    });
   });
   opened.defer(() => server.shutdown());
   const url = `http://localhost:${server.addr.port}`;
