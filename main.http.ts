@@ -28,15 +28,17 @@ import {
 } from "./lib/donate.ts";
 import { type Change, DonorView, IDENTITY_SECONDS, understandChange } from "./lib/donation.ts";
 import { PoolError, type PoolErrorCode } from "./lib/errors.ts";
-import { type AboutError, aboutError, createLog, type LogEvent, type LogSink } from "./lib/log.ts";
+import { aboutError, createLog, type LogEvent, type LogSink } from "./lib/log.ts";
 import { badgeOf, METRICS_TYPES, metricsFormat, renderMetrics } from "./lib/metrics.ts";
-import { isLocalAddress, RateGuard, type RateGuardOptions } from "./lib/rate_guard.ts";
+import { RateGuard, type RateGuardOptions } from "./lib/rate_guard.ts";
+import { requestLog, type Variables } from "./lib/request_log.ts";
 import { serve } from "./lib/server.ts";
 import { openGitHub, openVault, REQUIRED, type ServiceOptions } from "./lib/service.ts";
 import { checkHealth, FRESH_SECONDS, Stats, type StatusSnapshot } from "./lib/stats.ts";
 import { guardSpans, type NameSpan } from "./lib/telemetry.ts";
 import { runUpkeep } from "./lib/upkeep.ts";
 import type { Vault } from "./lib/vault.ts";
+import { addressOf, isCrossSite, saysCrossSite } from "./lib/visitor.ts";
 import { askDonorPage, donationPage } from "./views/donation.tsx";
 import { landingPage } from "./views/landing.tsx";
 import { FAVICON, type Html } from "./views/layout.tsx";
@@ -79,17 +81,6 @@ const POLLED: ReadonlySet<string> = new Set([
   "/favicon.svg",
   "/og.png",
 ]);
-
-/** What a request carries through the app. */
-interface Variables {
-  /** In the log, and on the error page as its reference. */
-  requestId: string;
-  /** What has failed, for the log. */
-  failed?: Pick<LogEvent, "level" | "name"> & AboutError;
-}
-
-/** The methods that the log names; any other is a word of the visitor's. */
-const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"]);
 
 type AppContext = Context<{ Variables: Variables }>;
 
@@ -181,34 +172,22 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     stats.invalidate();
   }
 
+  app.use(requestLog({
+    log,
+    routeOf: (path) => allowed.has(path) ? path : "unknown",
+    isLogged,
+    onRoute: options.onRoute,
+  }));
+
   app.use(async (c, next) => {
     // Val Town allows every origin where a handler says nothing.
     c.header("Access-Control-Allow-Origin", "");
     c.header("Cache-Control", "no-store");
-    const requestId = crypto.randomUUID().slice(0, 8);
-    c.set("requestId", requestId);
-    const method = METHODS.has(c.req.method) ? c.req.method : "other";
-    const route = allowed.has(c.req.path) ? c.req.path : "unknown";
-    options.onRoute?.(method, route);
-    const start = performance.now();
     await next();
     // A server counts what is left of the answer, which is nothing, where it has to say what GET would send (RFC 9110, 8.6).
-    if (method === "HEAD" && c.res.body !== null) {
+    if (c.req.method === "HEAD" && c.res.body !== null) {
       c.header("Content-Length", String((await c.res.clone().arrayBuffer()).byteLength));
     }
-    const failed = c.get("failed");
-    const { status } = c.res;
-    if (failed === undefined && status < 400 && !isLogged(route)) return;
-    log({
-      event: failed === undefined ? "request" : "failure",
-      level: status >= 500 ? "error" : "info",
-      request_id: requestId,
-      method,
-      route,
-      status,
-      ms: Math.round((performance.now() - start) * 10) / 10,
-      ...failed,
-    });
   });
 
   /** Lets a request pass, or says when to come again; asks nobody but this process's memory. */
@@ -449,31 +428,6 @@ function told(outcome: Extract<Outcome, { kind: "donated" | "withdrawn" }>): Log
   if (outcome.kind === "donated") return { event: "donation", outcome: outcome.isUpdate ? "replaced" : "new" };
   const isRevoked = outcome.isRevoked ? "revoked" : "to be revoked";
   return { event: "withdrawal", outcome: outcome.wasDonor ? isRevoked : `no donor, ${isRevoked}` };
-}
-
-/** Whether a browser says that another site has made a request; null where nothing is said. */
-function saysCrossSite(c: Context): boolean | null {
-  const site = c.req.header("sec-fetch-site");
-  return site === undefined ? null : site !== "same-origin" && site !== "none";
-}
-
-/**
- * Whether a form was sent by another site. A browser says where it comes from; what says nothing is no browser, and has
- * nobody's cookies. Pages send no referrer, so their own forms may have an Origin of "null".
- */
-function isCrossSite(c: Context, origin: string): boolean {
-  const from = c.req.header("origin");
-  return saysCrossSite(c) ?? (from !== undefined && from !== origin);
-}
-
-/**
- * Where a request came from, if the server says so and it is no proxy's address: never from a header, which anybody can
- * write. Val Town does not say.
- */
-function addressOf(c: Context): string | null {
-  const { remoteAddr } = (c.env ?? {}) as { remoteAddr?: { hostname?: unknown } };
-  const address = remoteAddr?.hostname;
-  return typeof address === "string" && !isLocalAddress(address) ? address : null;
 }
 
 function asset(c: Context, type: string, body: string | Uint8Array<ArrayBuffer>): Response {

@@ -59,8 +59,10 @@ const PURE = [
   "lib/rate_guard.ts",
   "lib/rate_limit.ts",
   "lib/records.ts",
+  "lib/request_log.ts",
   "lib/request_rules.ts",
   "lib/telemetry.ts",
+  "lib/visitor.ts",
 ];
 
 /** All that a program loads which draws tokens. */
