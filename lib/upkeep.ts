@@ -12,7 +12,7 @@
  * | a revocation that failed | done, or already gone | forgotten |
  * | a token that nobody used for 300 days | what is left of its limits | it has been used, and does not expire for want of it |
  * | a window with claims and without a report | the same | taken in, see lib/probe.ts |
- * | the same window later: a quarter of it is used up, or of an hour is over | the same | taken in, and what its donor may need is set aside |
+ * | a window a quarter of which is used up without a report, or which was asked about a quarter of an hour ago | the same | taken in, and what its donor may need is set aside |
  * | | anything else, or refuses the token | as after any other call |
  * | a snapshot of the hour | is not asked | taken, once, for the charts |
  * | counts and snapshots of more than 31 days ago, withdrawals of more than 13 months ago | is not asked | forgotten |
