@@ -41,6 +41,9 @@ const MOST_CALLS = 50;
 /** Of resources whose windows are a minute, a lease may take only little. */
 const MOST_CALLS_OF_SEARCH = 2;
 
+/** Over about so many answers the cost of a query is averaged. */
+const QUERIES_REMEMBERED = 8;
+
 /** How many leases are claimed in a row when their tokens do not open. */
 const CLAIMS_AT_MOST = 20;
 
@@ -89,6 +92,8 @@ export class Leases {
   #isUrgent = false;
   readonly #inFlight = new Map<string, { calls: number }>();
   readonly #told = new LastTold();
+  /** What a call of GraphQL costs: GitHub tells only what is left, so it is what became of that lately, per answer. */
+  #pointsPerQuery = 1;
   /** When calls were wanted lately, by what they wanted; the size of the next lease follows from it. */
   readonly #starts = new Map<string, number[]>();
 
@@ -160,6 +165,7 @@ export class Leases {
     if (report === null) return;
     const isMine = report.resource === holding.resource;
     if (isMine) {
+      if (report.resource === "graphql") this.#learnCost(holding.said, report);
       holding.said = narrower(holding.said, report);
       holding.resetAt ??= report.resetAt; // the window that it was charged to has a name now
     }
@@ -325,8 +331,16 @@ export class Leases {
   #trim(holding: Holding, { remaining, resetAt }: CompleteReport): void {
     const isOlder = holding.resetAt !== null && resetAt < holding.resetAt - SAME_WINDOW_SECONDS;
     if (!isOlder) {
-      holding.left = Math.min(holding.left, Math.max(0, remaining - holding.floor - holding.inFlight.calls));
+      const points = holding.resource === "graphql" ? this.#pointsPerQuery : 1;
+      const calls = Math.floor((remaining - holding.floor) / points) - holding.inFlight.calls;
+      holding.left = Math.min(holding.left, Math.max(0, calls));
     }
+  }
+
+  #learnCost(said: KnownWindow | null, { remaining, resetAt }: CompleteReport): void {
+    if (said?.resetAt == null || Math.abs(resetAt - said.resetAt) > SAME_WINDOW_SECONDS) return;
+    const points = Math.max(0, said.remaining - remaining);
+    this.#pointsPerQuery = Math.max(1, this.#pointsPerQuery + (points - this.#pointsPerQuery) / QUERIES_REMEMBERED);
   }
 
   #note(id: number, report: CompleteReport, forgive: boolean): void {

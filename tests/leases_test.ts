@@ -279,6 +279,29 @@ Deno.test("of a token that is nearly used up the report does not wait, nor is a 
   assert.equal(process.takeAtHand("core"), null);
 });
 
+Deno.test("calls of GraphQL that cost many points are leased no further than the reserve, once they are known to", async () => {
+  for (const points of [1, 10, 50]) {
+    await using world = await leaseWorld({ donors: 1, reserve: 0.25 });
+    let left = 5000;
+    const inFlight: Ticket[] = [];
+    const resetAt = world.clock.seconds + 3600;
+    const answerOldest = () =>
+      world.leases.answered(inFlight.shift()!, report(world, left, { resource: "graphql", resetAt }), SUCCESS);
+    for (;;) {
+      const ticket = await world.leases.take("graphql");
+      if (ticket === null && inFlight.length === 0) break;
+      if (ticket !== null) {
+        left -= points; // at once, so that an answer tells of all that are in flight
+        inFlight.push(ticket);
+      }
+      if (ticket === null || inFlight.length === 16) answerOldest();
+      world.clock.advance(10);
+    }
+    assert.ok(left >= 1250 - points, `${points} points a call: ${left} are left`);
+    assert.ok(left <= 1250 + 3 * points, `${points} points a call: ${left} are left`);
+  }
+});
+
 Deno.test("what is told again although it is no news waits for the next lease, also of a token that is nearly used up", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const resetAt = world.clock.seconds + 3600;
