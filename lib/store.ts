@@ -472,6 +472,10 @@ function statementsFor(now: string) {
     holdResource: `UPDATE token_pool_limits SET held_until = max(held_until, until), ready_at = max(ready_at, until)
       FROM (SELECT ${now} + ${backoff} AS until FROM token_pool_tokens WHERE id = :id)
       WHERE token_id = :id AND resource = :resource`,
+    // Who comes back at the reset anyway is exhausted, not benched.
+    holdBriefly: `UPDATE token_pool_limits SET
+        held_until = max(held_until, ${now} + ${RESET_SLACK_MS}), ready_at = ${now} + ${RESET_SLACK_MS}
+      WHERE token_id = :id AND resource = :resource AND ready_at < ${now} + ${RESET_SLACK_MS}`,
 
     noteSuspicion: `INSERT INTO token_pool_suspicions (at, token_id)
       SELECT ${now}, id FROM token_pool_tokens WHERE id = :id AND suspect_at IS NULL AND ${isStill("token")}`,
@@ -1005,11 +1009,10 @@ export class Store {
   /** GitHub has refused: until the reset, or for a second from now if that is past by the one clock that counts. */
   async exhaust(id: number, report: CompleteReport): Promise<void> {
     const { resource } = report;
-    const second = { id, resource, seconds: RESET_SLACK_MS / 1000, base: 1, most: 1 };
     await this.#run([
       ...this.#firstUse(resource),
       ...this.#takeIn(id, report, 0),
-      this.#statement(this.#sql.holdResource, second),
+      this.#statement(this.#sql.holdBriefly, { id, resource }),
     ]);
     this.#seeded.add(resource);
   }

@@ -47,6 +47,15 @@ Deno.test("snapshot() of fresh donations is ok, and full", async () => {
   });
 });
 
+Deno.test("snapshot() counts a donation that GitHub has refused until its reset as exhausted, at once", async () => {
+  await using service = await temporaryService();
+  const [refused] = await donate(service.pool, 1);
+  const { pool, clock } = service;
+  await pool.syncTokenHealth(refused!, response(403, limitHeaders(5000, 0, clock.seconds + 600)));
+  const { tokens } = await figures(service);
+  assert.deepEqual(tokens, { total: 1, healthy: 0, exhausted: 1, cooling: 0, suspended: 0, paused: 0 });
+});
+
 Deno.test("snapshot() counts donations by state", async () => {
   await using service = await temporaryService();
   const [, exhausted, cooling, suspended, cooled] = await donate(service.pool, 5);

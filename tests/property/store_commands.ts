@@ -234,8 +234,7 @@ const exhaust = said.map((said) =>
   command(`exhaust ${fc.stringify(said)}`, async (model, { processes: [store] }) => {
     const { id, report } = reportOf(model, said);
     await store.exhaust(id, { ...report, remaining: 0 });
-    model.report(id, { ...report, remaining: 0 });
-    model.benchResource(id, report.resource, { seconds: 1, baseSeconds: 1, mostSeconds: 1 });
+    model.exhaust(id, report);
   })
 );
 

@@ -335,6 +335,16 @@ export class PoolModel {
     bucket.heldUntil = Math.max(bucket.heldUntil, until);
   }
 
+  /** Refused until the reset; only where that lets it back sooner is it benched, for a second. */
+  exhaust(id: number, report: CompleteReport): void {
+    this.report(id, { ...report, remaining: 0 });
+    const donation = this.byId(id);
+    const bucket = donation?.buckets.get(report.resource);
+    if (donation === undefined || bucket === undefined) return;
+    const until = this.now + 1000;
+    if (this.#availableAt(donation, bucket) < until) bucket.heldUntil = Math.max(bucket.heldUntil, until);
+  }
+
   /** As long as GitHub says, else a time that doubles with each refusal, but not while it is benched already. */
   #benchedUntil(donation: Donated, { seconds, baseSeconds, mostSeconds }: Bench, isBenched: boolean): number {
     if (seconds !== null) return this.now + seconds * 1000;
