@@ -203,7 +203,7 @@ export class Consumer {
     const isFree = !this.#freeAnswers.has(response);
     this.#freeAnswers.add(response);
     if (hasBegun(report)) return await this.#takeIn(id, report, { isFree, isSuccess });
-    if (isFree) await (await this.#vault.store()).refund(id, report.resource);
+    if (isFree) await (await this.#vault.store()).refund(id, report);
   }
 
   async #takeIn(

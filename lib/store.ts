@@ -413,13 +413,13 @@ function statementsFor(now: string) {
       WHERE token_id = :id AND resource = :resource AND window_ends > ${now} AND (window_ends = :ends
         OR (window_ends = (reset_at + 1) * 1000 AND abs(reset_at - :reset) <= 5))`,
 
-    // Only while GitHub has not named the window: once it has, what it says remains is known.
+    // Not when GitHub has named another window: then the call was not charged to the one that is open.
     refund: `UPDATE token_pool_limits SET
         remaining = min(cap, remaining + 1),
         ready_at = iif(ready_at = max(held_until, window_ends) AND min(cap, remaining + 1) > floor,
           max(held_until, ${now}), ready_at)
       WHERE token_id = :id AND resource = :resource AND window_ends > ${now}
-        AND window_ends IS NOT (reset_at + 1) * 1000`,
+        AND (window_ends IS NOT (reset_at + 1) * 1000 OR abs(reset_at - :reset) <= 5)`,
 
     openHour: `INSERT OR IGNORE INTO token_pool_hours (hour, calls)
       SELECT ${hour}, ${CALLS_EVER}`,
@@ -1001,9 +1001,9 @@ export class Store {
     this.#seeded.add(resource);
   }
 
-  /** A call was free, and GitHub's window has not begun. */
-  async refund(id: number, resource: string): Promise<void> {
-    await this.#run([this.#statement(this.#sql.refund, { id, resource })]);
+  /** A call was free, and GitHub's window had not begun; `resetAt` = what GitHub printed for its end. */
+  async refund(id: number, { resource, resetAt }: CompleteReport): Promise<void> {
+    await this.#run([this.#statement(this.#sql.refund, { id, resource, reset: resetAt })]);
   }
 
   /** GitHub has refused: until the reset, or for a second from now if that is past by the one clock that counts. */

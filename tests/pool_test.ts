@@ -509,6 +509,21 @@ scenario("a 304 before GitHub's window has begun gives its call back, and names 
 });
 
 scenario(
+  "a 304 from before the window began gives its call back, also when it is told of last",
+  async ({ pool, clock }) => {
+    const [a] = await donate(pool, 1);
+    const reset = clock.seconds + 3600;
+    await draw(pool, 2);
+    await pool.syncTokenHealth(a!, response(200, limitHeaders(5000, 4999, reset)));
+    await pool.syncTokenHealth(a!, response(304, limitHeaders(5000, 5000, reset - 1)));
+    assert.equal((await pool.getToken())?.rate_limit_remaining, 4998);
+    // One that was printed for another window was not charged to this one.
+    await pool.syncTokenHealth(a!, response(304, limitHeaders(5000, 5000, reset + 6)));
+    assert.equal((await pool.getToken())?.rate_limit_remaining, 4997);
+  },
+);
+
+scenario(
   "errors of GitHub's and unknown tokens change nothing, and the body stays the caller's",
   async ({ pool, clock }) => {
     const [a] = await donate(pool, 1);

@@ -238,6 +238,14 @@ const exhaust = said.map((said) =>
   })
 );
 
+const refund = said.map((said) =>
+  command(`refund ${fc.stringify(said)}`, async (model, { processes: [store] }) => {
+    const { id, report } = reportOf(model, said);
+    await store.refund(id, report);
+    model.refund(id, report);
+  })
+);
+
 const bench = fc.record({
   seconds: fc.option(fc.oneof(fc.integer({ min: 1, max: 4000 }), fc.constantFrom(1, 86_400))),
   backoff: fc.constantFrom({ baseSeconds: 60, mostSeconds: 3600 }, { baseSeconds: 900, mostSeconds: 21_600 }),
@@ -362,6 +370,7 @@ export const anyCommand: fc.Arbitrary<StoreCommand> = fc.oneof(
   { weight: 2, arbitrary: suspicions },
   { weight: 2, arbitrary: ofDonor },
   { weight: 1, arbitrary: exhaust },
+  { weight: 1, arbitrary: refund },
   { weight: 1, arbitrary: withdraw },
 );
 

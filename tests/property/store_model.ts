@@ -282,6 +282,14 @@ export class PoolModel {
     for (const lease of this.leases) if (lease.id === id && lease.resource === resource) lease.reset ??= resetAt;
   }
 
+  /** A call was free, and was charged to the window that is open, unless that one has another name. */
+  refund(id: number, { resource, resetAt }: CompleteReport): void {
+    const bucket = this.byId(id)?.buckets.get(resource);
+    if (bucket === undefined || bucket.windowEnds <= this.now) return;
+    if (bucket.window === "github" && Math.abs(bucket.reset! - resetAt) > 5) return;
+    this.change(() => bucket.remaining = Math.min(bucket.limit, bucket.remaining + 1));
+  }
+
   /** Of an hour's last calls nothing comes back that is late. */
   giveBack(
     { id, resource, calls, windowEnds, reset }: HeldLease,
