@@ -76,7 +76,10 @@ export class Consumer {
   /** By token and resource: the window as of this process's latest claim. */
   readonly #known = new Map<string, KnownWindow>();
   readonly #told = new LastTold();
-  /** Tokens whose latest claim said that they were refused before. */
+  /**
+   * Tokens whose latest claim said that they were refused before, or that were refused since. Only a claim takes one out:
+   * a success does not tell whether it counted, which it does not while the bench is under way.
+   */
   readonly #refusedBefore = new Set<number>();
   readonly #knownExpiries = new Map<number, number>();
   /** Free answers that were told. */
@@ -194,7 +197,7 @@ export class Consumer {
         return await store.exhaust(id, verdict.report);
       case "usage":
         if (verdict.report !== null) return await this.#takeIn(id, verdict.report, verdict);
-        if (verdict.isSuccess && this.#refusedBefore.delete(id)) await store.forgiveStrikes(id);
+        if (verdict.isSuccess && this.#refusedBefore.has(id)) await store.forgiveStrikes(id);
     }
   }
 
@@ -203,7 +206,9 @@ export class Consumer {
     const isFree = !this.#freeAnswers.has(response);
     this.#freeAnswers.add(response);
     if (hasBegun(report)) return await this.#takeIn(id, report, { isFree, isSuccess });
-    if (isFree) await (await this.#vault.store()).refund(id, report);
+    const store = await this.#vault.store();
+    if (isFree) await store.refund(id, report);
+    if (isSuccess && this.#refusedBefore.has(id)) await store.forgiveStrikes(id);
   }
 
   async #takeIn(
@@ -211,7 +216,7 @@ export class Consumer {
     report: CompleteReport,
     { isFree, isSuccess }: { isFree: boolean; isSuccess: boolean },
   ): Promise<void> {
-    const forgive = isSuccess && this.#refusedBefore.delete(id);
+    const forgive = isSuccess && this.#refusedBefore.has(id);
     const key = `${id} ${report.resource}`;
     const isOld = this.#told.isLongAgo(key, report);
     if (!isFree && !forgive && !isOld && !bringsNews(report, this.#known.get(key))) return;

@@ -428,6 +428,23 @@ scenario("a success resets the doubling without another hand-out between", async
   }
 });
 
+scenario(
+  "a success that was under way when the bench began leaves the doubling to one after it",
+  async ({ pool, clock }) => {
+    const [a] = await donate(pool, 1);
+    const free = () => response(304, limitHeaders(5000, 5000, clock.seconds + 3600)); // its window has not begun
+    const counted = () => response(200, limitHeaders(5000, 4000, clock.seconds + 600));
+    for (const success of [free, counted, () => response(200), free]) {
+      await pool.syncTokenHealth(a!, response(403, {}, { message: "You have exceeded a secondary rate limit." }));
+      assert.equal((await pool.availability()).next_available_at, clock.time + 60_000);
+      await pool.syncTokenHealth(a!, success());
+      assert.equal((await pool.availability()).next_available_at, clock.time + 60_000);
+      clock.advance(60_000);
+      await pool.syncTokenHealth(a!, success());
+    }
+  },
+);
+
 scenario("a primary limit exhausts its resource until the reset, and no other", async ({ pool, clock }) => {
   const [a] = await donate(pool, 1);
   const reset = clock.seconds + 900;
