@@ -159,10 +159,14 @@ export class Leases {
   ): void {
     const holding = ticket.holding as Holding;
     holding.inFlight.calls--;
-    if (isFree && report !== null && !hasBegun(report)) return this.#refund(holding);
     const forgive = isSuccess && holding.strikes > 0;
     if (forgive) holding.strikes = 0;
-    if (report === null) return;
+    const isBeforeWindow = isFree && report !== null && !hasBegun(report);
+    if (isBeforeWindow) this.#refund(holding);
+    if (report === null || isBeforeWindow) {
+      if (forgive) this.#note(holding.id, null, forgive);
+      return;
+    }
     const isMine = report.resource === holding.resource;
     if (isMine) {
       if (report.resource === "graphql") this.#learnCost(holding.said, report);
@@ -343,11 +347,11 @@ export class Leases {
     this.#pointsPerQuery = Math.max(1, this.#pointsPerQuery + (points - this.#pointsPerQuery) / QUERIES_REMEMBERED);
   }
 
-  #note(id: number, report: CompleteReport, forgive: boolean): void {
-    const key = keyOf(report.resource, id);
-    this.#told.tell(key, report);
+  #note(id: number, report: CompleteReport | null, forgive: boolean): void {
+    const key = keyOf(report?.resource ?? "", id);
+    if (report !== null) this.#told.tell(key, report);
     const noted = this.#reports.get(key);
-    const merged = noted === undefined ? report : merge(noted.report, report);
+    const merged = noted?.report && report ? merge(noted.report, report) : report;
     this.#reports.set(key, { id, report: merged, forgive: forgive || noted?.forgive === true });
   }
 

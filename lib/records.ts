@@ -57,8 +57,8 @@ export interface Lease extends Claim {
 
 /** What a process has for the store at once. */
 export interface Exchange {
-  /** What GitHub said; `forgive` after a success that followed a refusal. */
-  reports: { id: number; report: CompleteReport; forgive: boolean }[];
+  /** What GitHub said, null = no numbers; `forgive` after a success that followed a refusal. */
+  reports: { id: number; report: CompleteReport | null; forgive: boolean }[];
   /** Leased calls that were not used. */
   unused: {
     id: number;

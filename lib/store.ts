@@ -950,10 +950,10 @@ export class Store {
    * @returns What was claimed, or null when there is nothing; also when nothing was wanted.
    */
   async exchange(exchange: Exchange): Promise<Lease | null> {
-    const reported = new Set(exchange.reports.map(({ report }) => report.resource));
+    const reported = new Set(exchange.reports.flatMap(({ report }) => report === null ? [] : [report.resource]));
     const statements = [
       ...[...reported].flatMap((resource) => this.#firstUse(resource)),
-      ...exchange.reports.flatMap(({ id, report }) => this.#takeIn(id, report, 0)),
+      ...exchange.reports.flatMap(({ id, report }) => report === null ? [] : this.#takeIn(id, report, 0)),
       ...exchange.reports.filter(({ forgive }) => forgive).map(({ id }) =>
         this.#statement(this.#sql.forgiveStrikes, { id })
       ),

@@ -620,6 +620,21 @@ Deno.test("a success after a refusal is told to the database, whatever its numbe
   assert.equal((await store.claim("core", 1))!.strikes, 0);
 });
 
+Deno.test("a success after a refusal is told to the database also without numbers, and before its window began", async () => {
+  await using world = await leaseWorld({ donors: 1 });
+  const [id] = world.ids as [number];
+  const { store } = await world.vault.unlock();
+  for (const [numbers, kind, remaining] of [[null, SUCCESS, 4998], [report(world, 5000), FREE, 4997]] as const) {
+    await store.holdUser(id, { seconds: null, baseSeconds: 60, mostSeconds: 3600 });
+    world.clock.advance(60_000);
+    const [ticket] = await takeAll(world.leases, 1);
+    world.leases.answered(ticket!, numbers, kind);
+    await world.leases.close();
+    const claim = (await store.claim("core", 1))!;
+    assert.deepEqual([claim.strikes, claim.remaining], [0, remaining]);
+  }
+});
+
 Deno.test("what comes between a refusal and a success, or after, does not make the success one like any other", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const [id] = world.ids as [number];
