@@ -174,6 +174,12 @@ export class Settings {
     return names.every((name) => this.#valueOf(name) === values?.[name]) ? config : null;
   }
 
+  /** Whether the pool is switched off: that can be told whatever else is wrong. */
+  get isDisabled(): boolean {
+    const known = this.glance(["TOKEN_POOL_DISABLED"])?.TOKEN_POOL_DISABLED;
+    return known ?? schema.shape.TOKEN_POOL_DISABLED.safeParse(this.#valueOf("TOKEN_POOL_DISABLED")).data ?? false;
+  }
+
   /** The settings, if they can be read at all, and all that is wrong with them. */
   inspect(required: readonly Variable[] = []): { config: Config | null; problems: Problem[] } {
     const values: Values = Object.fromEntries(VARIABLES.map((name) => [name, this.#valueOf(name)]));

@@ -97,8 +97,7 @@ export class Consumer {
     assertResource(resource);
     assertCost(cost);
     // Without the key and without the database, so that the switch works whatever else is broken.
-    const { settings } = this.#vault;
-    if ((settings.glance(["TOKEN_POOL_DISABLED"]) ?? settings.read()).TOKEN_POOL_DISABLED) return null;
+    if (this.#vault.settings.isDisabled) return null;
     const { store } = await this.#vault.unlock();
     const seen = new Set<number>();
     while (seen.size < CLAIMS_AT_MOST) {

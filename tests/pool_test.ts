@@ -813,7 +813,11 @@ Deno.test("a pool in use sees a changed switch, key, database and reserve at its
   assert.equal((await consumer.getToken())?.token, "gho_token1");
   variables["TOKEN_POOL_DISABLED"] = "1";
   assert.equal(await consumer.getToken(), null);
-  delete variables["TOKEN_POOL_DISABLED"];
+  variables["TOKEN_POOL_RESERVE"] = "much";
+  assert.equal(await consumer.getToken(), null, "the switch works whatever else is wrong");
+  variables["TOKEN_POOL_DISABLED"] = "off";
+  await assert.rejects(consumer.getToken(), { code: "config" });
+  for (const name of ["TOKEN_POOL_DISABLED", "TOKEN_POOL_RESERVE"]) delete variables[name];
   variables["TOKEN_ENCRYPTION_KEY"] = OTHER_KEY;
   await assert.rejects(consumer.getToken(), { code: "wrong_key" });
   variables["TOKEN_ENCRYPTION_KEY"] = KEY;
