@@ -179,7 +179,7 @@ export class Leases {
     if (!isNews && !this.#told.isLongAgo(keyOf(report.resource, holding.id), report)) return;
     this.#note(holding.id, report, forgive);
     if (isMine) holding.known = afterMerge(holding.known, report);
-    if (isMine && isNews && report.remaining - holding.floor <= FEW_CALLS) this.#isUrgent = true;
+    if (isMine && isNews && report.remaining - floorAt(report.limit, holding) <= FEW_CALLS) this.#isUrgent = true;
   }
 
   /** Tells the database at once what cannot wait for the next lease. If it is away, that waits all the same. */
@@ -332,11 +332,11 @@ export class Leases {
     if (this.#holdings.get(holding.resource)?.includes(holding) !== true) this.#end(holding, false);
   }
 
-  #trim(holding: Holding, { remaining, resetAt }: CompleteReport): void {
+  #trim(holding: Holding, { limit, remaining, resetAt }: CompleteReport): void {
     const isOlder = holding.resetAt !== null && resetAt < holding.resetAt - SAME_WINDOW_SECONDS;
     if (!isOlder) {
       const points = holding.resource === "graphql" ? this.#pointsPerQuery : 1;
-      const calls = Math.floor((remaining - holding.floor) / points) - holding.inFlight.calls;
+      const calls = Math.floor((remaining - floorAt(limit, holding)) / points) - holding.inFlight.calls;
       holding.left = Math.min(holding.left, Math.max(0, calls));
     }
   }
@@ -382,6 +382,11 @@ export class Leases {
 /** Used up or too old; by a clock that was set back it would otherwise be as young again as that. */
 function isOver({ left, endsAt }: Holding, now: number): boolean {
   return left <= 0 || now >= endsAt || now < endsAt - LEASE_MS;
+}
+
+/** The donor's part of a limit that GitHub names, which need not be the one that the lease was taken by. */
+function floorAt(limit: number, lease: Lease): number {
+  return Math.ceil(lease.floor * limit / (lease.limit ?? assumedWindow(lease.resource).calls));
 }
 
 /** What is wanted: calls of any token, or of one. */

@@ -190,6 +190,15 @@ Deno.test("every response trims the lease to what is left above the reserve, les
   }
 });
 
+Deno.test("what stays the donor's is a part of the limit that the response names", async () => {
+  for (const [limit, remaining, expected] of [[100, 99, 20], [100, 25 + 25, 5], [15_000, 3750 + 25, 5]] as const) {
+    await using world = await leaseWorld({ donors: 1, reserve: 0.25 });
+    const ticket = await leaseOf(world, 20); // as above, while the limit is taken for 5,000
+    world.leases.answered(ticket, report(world, remaining, { limit }), SUCCESS);
+    assert.equal(takeWhileAtHand(world.leases).length, expected, `${remaining} of ${limit}`);
+  }
+});
+
 Deno.test("a response of an older window does not trim", async () => {
   await using world = await leaseWorld({ donors: 1 });
   const [id] = world.ids as [number];

@@ -87,6 +87,17 @@ scenario("500 calls over 5 tokens of 100 use up all, and not one more is sent", 
   assert.equal(world.sent.length, 500);
 }, { ...LOAD, isRealTime: false }); // of the last calls, those that are held for more than a second do not come back
 
+scenario(
+  "of a limit that nobody knew, all is served but the reserve, whatever the limit was taken for",
+  async (world) => {
+    const statuses = await inParallel(5 * 75, 16, (n) => statusOf(world.pool.fetch(repo(n))));
+    assert.deepEqual(new Set(statuses), new Set([200]));
+    await assert.rejects(world.pool.fetch(REPO), { code: "exhausted" });
+    assert.equal(world.sent.length, 5 * 75);
+  },
+  { ...LOAD, isRealTime: false, reserve: 0.25 },
+);
+
 /** What a token may do in the middle of a run, and how it shows in the database. */
 const MISHAPS: Record<string, (world: FetchWorld, request: Request) => Response | null> = {
   "a token that dies": (world) => {
