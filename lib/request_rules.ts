@@ -230,7 +230,7 @@ function assertQuery({ url, headers, body }: ApiRequest): void {
   }
   const query = sent?.query;
   if (typeof query !== "string") throw forbidden("is a GraphQL request without a query in JSON");
-  if (DONOR_IN_SEARCH.test(query) || DONOR_IN_SEARCH.test(JSON.stringify(sent?.variables ?? null))) {
+  if (DONOR_IN_SEARCH.test(unescaped(`${query} ${JSON.stringify(sent?.variables)}`))) {
     throw forbidden("searches for `@me`, who is whoever the token belongs to");
   }
   let depth = 0;
@@ -243,6 +243,11 @@ function assertQuery({ url, headers, body }: ApiRequest): void {
       throw forbidden("asks for `viewer`, who is whoever the token belongs to");
     }
   }
+}
+
+/** With the ASCII that texts of GraphQL, and of JSON within JSON, may write as numbers: `\u0040` is `@`. */
+function unescaped(text: string): string {
+  return text.replace(/\\u\{?0*([\da-f]{2})\}?/gi, (_, digits) => String.fromCharCode(parseInt(digits, 16)));
 }
 
 /** Names and braces of a document; what stands in strings and comments is neither. */

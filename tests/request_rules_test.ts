@@ -276,6 +276,11 @@ refuses("GraphQL that asks for `viewer`", [
 refuses("GraphQL that searches for `@me`", [
   graphql('{ search(query: "author:@me", type: ISSUE) { issueCount } }'),
   graphql("query Q($q: String!) { search(query: $q, type: ISSUE) { issueCount } }", { variables: { q: "author:@me" } }),
+  graphql("query Q($q: String!) { search(query: $q) { issueCount } }", { variables: '{"q":"author:\\u0040me"}' }),
+  graphql('{ search(query: "author:\\u0040me", type: ISSUE) { issueCount } }'),
+  graphql('{ search(query: "author:@\\u006De", type: ISSUE) { issueCount } }'),
+  graphql('{ search(query: "author:\\u{40}m\\u{0065}", type: ISSUE) { issueCount } }'),
+  graphql('{ search(query: """author:\\u0040me""", type: ISSUE) { issueCount } }'), // GitHub's parser reads it there too
 ], /`@me`/);
 
 const QUERY = JSON.stringify({ query: "{ rateLimit { cost } }" });
