@@ -273,6 +273,17 @@ refuses("GraphQL that asks for `viewer`", [
   ["/GraphQL", { method: "POST", body: JSON.stringify({ query: "{ viewer { login } }" }) }],
 ], /`viewer`/);
 
+refuses(
+  "GraphQL with what is no text to GitHub, whose parser ends one at the last of four quotes and not at the first",
+  [
+    graphql('{ a(b: """x"""") } mutation { c } #"'),
+    graphql('{ a(b: """x"""") viewer { login } } #"'),
+    graphql('{ a(b: """"""") } mutation { c } #"'),
+    graphql('query A { a(b: ["""\\"""" "]) } mutation B { c } #"""]) }', { operationName: "B" }),
+  ],
+  /four quotes/,
+);
+
 refuses("GraphQL that searches for `@me`", [
   graphql('{ search(query: "author:@me", type: ISSUE) { issueCount } }'),
   graphql("query Q($q: String!) { search(query: $q, type: ISSUE) { issueCount } }", { variables: { q: "author:@me" } }),
@@ -315,6 +326,8 @@ sends("GraphQL queries", [
   graphql('{ a(b: "viewer { mutation }") }'),
   graphql('{ a(b: """ viewer """) # viewer\n }'),
   graphql("# mutation\n{ a }"),
+  graphql('{ a(b: """""", c: """"x" \\""" y""") } # """" viewer'),
+  graphql('{ a(b: ["viewer""""mutation"""]) }'),
   graphql("{ __type(name: $n) { fields { mutation: name subscription } } }"),
   graphql("query Q { a } query P { b }", { operationName: "P" }),
   graphql("query Q($q: String!) { search(query: $q, type: USER) { userCount } }", { variables: { q: "me" } }),

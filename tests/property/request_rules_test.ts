@@ -191,7 +191,8 @@ Deno.test("assertAllowed() refuses a search for @me, however it is written", asy
 const quoted = fc.array(fc.constantFrom("viewer", "mutation {", "}", "{", "#", '\\"', "\\\\", " ", "a", "\\u007b"))
   .map((parts) => `"${parts.join("")}"`);
 const block = fc.array(fc.constantFrom("viewer", "mutation {", "}", "{", "#", "\n", '\\"""', '"q', " ", "a", "\\ "))
-  .map((parts) => `"""${parts.join("")}"""`);
+  .map((parts) => `"""${parts.join("")}"""`)
+  .filter((text) => !/\\"{4}/.test(text)); // valid, but GitHub reads it otherwise
 const ignored = fc.array(
   fc.oneof(
     fc.constantFrom(" ", "\n", ",", "\t", "\r\n", "\uFEFF"),
