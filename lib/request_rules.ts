@@ -256,9 +256,9 @@ function unescaped(text: string): string {
   return text.replace(/\\u\{?0*([\da-f]{2})\}?/gi, (_, digits) => String.fromCharCode(parseInt(digits, 16)));
 }
 
-/** Names and braces of a document; what stands in strings and comments is neither. */
+/** Names, variables and braces of a document; what stands in strings and comments is none of them. */
 function graphqlTokens(document: string): string[] {
-  const pattern = /"""(?:\\"""|[^])*?""""*|"(?:\\.|[^"\\])*"|#[^\n\r]*|[_A-Za-z][_0-9A-Za-z]*|[{}]/g;
+  const pattern = /"""(?:\\"""|[^])*?""""*|"(?:\\.|[^"\\])*"|#[^\n\r]*|\$?[_A-Za-z][_0-9A-Za-z]*|[{}]/g;
   const tokens = document.match(pattern) ?? [];
   if (tokens.some((token) => READ_IN_TWO_WAYS.test(token))) {
     throw forbidden("is GraphQL with four quotes in a row, which may end a text or not");

@@ -322,6 +322,7 @@ refuses("GraphQL by another method", [["/graphql", { method: "PUT", body: QUERY 
 sends("GraphQL queries", [
   graphql("{ rateLimit { cost } }"),
   graphql("query viewer { rateLimit { cost } }"),
+  graphql("query Q($viewer: String!, $mutation: ID) { user(login: $viewer) { a(b: $mutation) } }"),
   graphql('{ repository(owner: "viewer", name: "mutation") { viewerHasStarred viewerCanAdminister } }'),
   graphql('{ a(b: "viewer { mutation }") }'),
   graphql('{ a(b: """ viewer """) # viewer\n }'),
