@@ -211,7 +211,7 @@ function isAboutDonor(path: string): boolean {
   return DONOR_SEGMENTS.has(first) || DONOR_PATHS.has(path) || DONOR_ENDINGS.some((ending) => ending.test(path));
 }
 
-/** The path as GitHub may read it: decoded, lower case, without prefix, doubled or closing slashes, or format. */
+/** The path as GitHub may read it: decoded, lower case, without prefix, parameters, format, doubled or closing slashes. */
 function plainPath(url: URL): string {
   let path = url.pathname;
   try {
@@ -219,9 +219,9 @@ function plainPath(url: URL): string {
   } catch {
     throw forbidden("has a path that cannot be decoded");
   }
-  path = path.toLowerCase().replace(/[\\/]+/g, "/");
+  path = path.toLowerCase().replace(/[\\/]+/g, "/").replace(/(?<=[^/])[;?#\0][^/]*/g, "");
   if (/\/\.\.?(?:\/|$)/.test(path)) throw forbidden("has a path with dots for segments");
-  return path.replace(/^\/api(?:\/v3)?(?=\/)/, "").replace(/(?<=.)(?:\.json)?[/\s\0]*$/, "");
+  return path.replace(/^\/api(?:\/v3)?(?=\/)/, "").replace(/(?<=.)(?:\.\w*)?[/\s\0]*$/, "");
 }
 
 function assertQuery({ url, headers, body }: ApiRequest): void {

@@ -132,6 +132,14 @@ refuses("what is about whoever the token belongs to", [
   "/gists/",
   "/gists.json",
   "/gists%00",
+  "/gists.xml",
+  "/gists;x",
+  "/gists;x/starred",
+  "/issues%3Bx",
+  "/issues%3Fx",
+  "/issues%23x",
+  "/rate_limit.",
+  "/repos/a;x/b/subscription;y",
   "/issues%20",
   "/gists/starred",
   "/gists/abc123/star",
@@ -167,6 +175,7 @@ refuses("a path that hides where it goes", [
   "/repos/a/b/contents/%2e%2e%5Cx",
   "/gists/.%2Fstarred",
   "/repos/a/b/%2e%5Csubscription",
+  "/repos/..;/user",
 ], /dots for segments/);
 
 refuses("a path that cannot be decoded", ["/repos/a/%FF", "/%"], /cannot be decoded/);
@@ -175,6 +184,7 @@ refuses("searches for `@me`", [
   "/search/issues?q=author:@me",
   "/search/issues?q=author%3A%40ME+is:open",
   "/search/repositories?q=user:@me&sort=stars",
+  "/search;x/issues?q=author:@me",
 ], /`@me`/);
 
 sends("what everybody can read, although it looks alike", [
@@ -194,6 +204,8 @@ sends("what everybody can read, although it looks alike", [
   "/repos/a/b/branches/feature%2Fx",
   "/repos/a/b/contents/.github/workflows/..ci.yml",
   "/repos/a/b/contents/user.json",
+  "/repos/a/b.xml",
+  "/repos/a/b/contents/why%3F;x/%23.txt",
   "/repos/a/b/contents/repos/a/b/subscription",
   "/repos/a/b/contents/orgs/a/issues",
   "/repos/a/b/contents/gists/1/star",
