@@ -42,6 +42,9 @@ const READ_IN_TWO_WAYS = /^"""[^]*(?:\\"{4}|"{4}$)/;
 /** In a search: whoever the token belongs to. */
 const DONOR_IN_SEARCH = /@me\b/i;
 
+/** Headers by which a server may be asked for another method than the request has. */
+const METHOD_HEADERS = ["x-http-method-override", "x-http-method", "x-method-override"];
+
 /** Headers of an answer that tell about the donor's token. */
 const DONOR_HEADERS = [
   "x-oauth-scopes",
@@ -127,8 +130,10 @@ export async function toApiRequest(
  * @throws {PoolError} With code `forbidden_request`.
  */
 export function assertAllowed(request: ApiRequest, apiUrl: string): void {
-  const { method, url } = request;
+  const { method, url, headers } = request;
   if (!isApi(url, apiUrl)) throw forbidden(`goes to another origin than ${new URL(apiUrl).origin}`);
+  const disguise = METHOD_HEADERS.find((name) => name in headers);
+  if (disguise !== undefined) throw forbidden(`names another method in ${disguise}: pooled tokens only read`);
   const path = plainPath(url);
   if (path === "/graphql" && method === "POST") return assertQuery(request);
   if (method !== "GET" && method !== "HEAD") throw forbidden(`is a ${method}: pooled tokens only read`);

@@ -27,6 +27,9 @@ async function watchedPool(apiUrl = "https://api.github.com") {
   return { pool: world.pool, sent, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
 }
 
+/** GraphQL that may be sent. */
+const QUERY = JSON.stringify({ query: "{ rateLimit { cost } }" });
+
 type Case = string | [input: RequestInfo | URL, init: RequestInit];
 
 function send(pool: Pool, one: Case): Promise<Response> {
@@ -95,6 +98,15 @@ refuses(
     { method },
   ]),
   /pooled tokens only read/,
+);
+
+refuses(
+  "a write that is named in a header",
+  ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"].flatMap((name): Case[] => [
+    ["/repos/denoland/deno", { headers: { [name]: "DELETE" } }],
+    ["/graphql", { method: "POST", body: QUERY, headers: { [name]: "PUT" } }],
+  ]),
+  /names another method in x-.*pooled tokens only read/,
 );
 
 refuses("what is about whoever the token belongs to", [
@@ -305,8 +317,6 @@ refuses("GraphQL that searches for `@me`", [
   graphql('{ search(query: "author:\\u{40}m\\u{0065}", type: ISSUE) { issueCount } }'),
   graphql('{ search(query: """author:\\u0040me""", type: ISSUE) { issueCount } }'), // GitHub's parser reads it there too
 ], /`@me`/);
-
-const QUERY = JSON.stringify({ query: "{ rateLimit { cost } }" });
 
 refuses("GraphQL that is not a query in JSON", [
   ["/graphql", { method: "POST" }],
