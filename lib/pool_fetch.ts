@@ -306,7 +306,13 @@ function keyOf({ url, headers, redirect, cache }: ApiRequest, options: PoolFetch
   return `${url.href} ${JSON.stringify([headers, redirect, cache, resource, maxAttempts, maxWaitMs])}`;
 }
 
-function assertOptions({ resource, maxAttempts, maxWaitMs }: PoolFetchOptions): void {
+function assertOptions(options: PoolFetchOptions): void {
+  if (typeof options !== "object") {
+    throw new TypeError(
+      `Cannot use an init.pool of type ${typeof options}: give options such as { resource: "search" }`,
+    );
+  }
+  const { resource, maxAttempts, maxWaitMs } = options;
   if (resource !== undefined) assertResource(resource);
   if (maxAttempts !== undefined && !(Number.isSafeInteger(maxAttempts) && maxAttempts >= 1)) {
     throw new RangeError(`Cannot try so many tokens: give a positive whole number: current value is ${maxAttempts}`);

@@ -229,6 +229,9 @@ scenario("options that cannot be meant are refused before anything is sent", asy
   }
   for (const maxWaitMs of [-1, NaN]) await assert.rejects(world.pool.fetch(REPO, { pool: { maxWaitMs } }), RangeError);
   await assert.rejects(world.pool.fetch(REPO, { pool: { resource: "Core!" } }), RangeError);
+  for (const pool of ["search", 5, true] as unknown[] as object[]) {
+    await assert.rejects(world.pool.fetch(REPO, { pool }), TypeError);
+  }
   assert.equal(world.sent.length, 0);
   assert.equal(world.trips.length, 0);
 });
