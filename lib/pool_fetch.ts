@@ -204,9 +204,16 @@ export function createPoolFetch(
     let paid: Ticket | null = ticket;
     let tokenId = ticket.id;
     for (let redirects = 0;; redirects++) {
-      const response = await sendOnce(hop, paid);
+      let response = await sendOnce(hop, paid);
       const { href: url } = hop.url;
+      if (paid !== null && method === "HEAD" && isUnexplained(response)) {
+        response = await sendOnce({ ...hop, method: "GET" }, paid);
+      }
       const verdict = paid === null ? null : await settle(paid, response, url, apiUrl);
+      if (method === "HEAD" && response.body !== null) {
+        await discard(response);
+        response = new Response(null, response);
+      }
       const refusal = verdict === null ? null : refusalIn(verdict, response.status);
       const location = REDIRECTS.has(response.status) ? response.headers.get("location") : null;
       const isLeft = redirect === "manual" || (redirect === "follow" && method === "POST");
@@ -334,6 +341,11 @@ function refusalIn(verdict: Verdict, status: number): string | null {
     default:
       return verdict.kind;
   }
+}
+
+/** Whether only a body can say if the token was refused or this request alone; the answer to a HEAD has none. */
+function isUnexplained({ status, headers }: Response): boolean {
+  return status === 403 && headers.get("x-ratelimit-remaining") !== "0" && !headers.has("retry-after");
 }
 
 /** The bucket that a refusal is of; null = it is of the token, whatever it is used for. */

@@ -131,6 +131,27 @@ for (const [what, happens] of Object.entries(MISHAPS)) {
   }
 }
 
+scenario("a HEAD that was refused is asked why, since its answer has no body", async (world) => {
+  const methods = () => world.sent.map(({ method }) => method);
+  const [first] = world.tokens;
+  world.intercept = (request) => tokenOf(request) === first ? secondaryLimit() : null;
+  assert.equal(await statusOf(world.pool.fetch(REPO, { method: "HEAD" })), 200);
+  assert.deepEqual(methods(), ["HEAD", "GET", "HEAD"]);
+  for (let n = 0; n < 10; n++) await statusOf(world.pool.fetch(repo(n), { method: "HEAD" }));
+  assert.equal(world.statuses.filter((status) => status === 403).length, 2, "the token rests");
+
+  world.sent.length = 0;
+  world.intercept = () => response(403, { "x-mine": "yes" }, { message: "Must have push access to repository" });
+  const plain = await world.pool.fetch(REPO, { method: "HEAD" });
+  assert.deepEqual([plain.status, plain.headers.get("x-mine"), await plain.text()], [403, "yes", ""]);
+  assert.deepEqual(methods(), ["HEAD", "GET"], "a plain 403 is the caller's");
+
+  world.sent.length = 0;
+  world.intercept = () => response(403, { "retry-after": "30" });
+  assert.equal(await statusOf(world.pool.fetch(REPO, { method: "HEAD", pool: { maxAttempts: 1 } })), 403);
+  assert.deepEqual(methods(), ["HEAD"], "headers have said why");
+});
+
 scenario("a token that died is out of rotation for every process, and no other is", async (world) => {
   world.github.revokeToken(world.tokens[0]!);
   assert.equal(await statusOf(world.pool.fetch(REPO)), 200);

@@ -96,7 +96,7 @@ export async function fetchWorld(options: FetchWorldOptions = {}): Promise<Fetch
       };
       const response = await Promise.race([answer(), aborted(request.signal)]);
       world.statuses.push(response.status);
-      return response;
+      return request.method === "HEAD" ? new Response(null, response) : response;
     },
     another,
     async rows(sql) {
