@@ -55,6 +55,7 @@ const PROBLEMS = [
   { name: "GITHUB_CLIENT_ID", message: "is not set", settingsUrl: "https://www.val.town/x/ada/pool" },
   { name: "TOKEN_ENCRYPTION_KEY", message: "is not set; made by `openssl rand -hex 32`", settingsUrl: null },
 ];
+const FAILED = { githubUrl: "https://github.com", reference: "0a1b2c3d" };
 const GRANT = { grantUrl: PROPS.grantUrl! };
 const WITHDRAWN = { ...GRANT, at: new Date(START).toISOString() };
 
@@ -105,7 +106,7 @@ const PAGES: Record<string, string> = {
   }),
   "no donation of mine": donationPage({ ...MINE, donation: null }),
   ...Object.fromEntries(
-    Object.entries(MESSAGES).map(([name, message]) => [name, messagePage({ ...message, reference: "0a1b2c3d" })]),
+    Object.entries(MESSAGES).map(([name, message]) => [name, messagePage({ ...message, ...FAILED })]),
   ),
 };
 
