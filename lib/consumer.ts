@@ -76,6 +76,8 @@ export class Consumer {
   /** By token and resource: the window as of this process's latest claim. */
   readonly #known = new Map<string, KnownWindow>();
   readonly #told = new LastTold();
+  /** By token and resource: reports that are no news, but are to be told again; they travel with the next claim. */
+  readonly #luggage = new Map<string, { id: number; report: CompleteReport }>();
   /**
    * Tokens whose latest claim said that they were refused before, or that were refused since. Only a claim takes one out:
    * a success does not tell whether it counted, which it does not while the bench is under way.
@@ -101,7 +103,7 @@ export class Consumer {
     const { store } = await this.#vault.unlock();
     const seen = new Set<number>();
     while (seen.size < CLAIMS_AT_MOST) {
-      const claim = await store.claim(resource, cost);
+      const claim = await store.claim(resource, cost, this.#takeLuggage(resource));
       if (claim === null || seen.has(claim.id)) return null;
       seen.add(claim.id);
       const token = await this.#vault.openText(claim.token, "token", claim.githubUserId);
@@ -217,11 +219,18 @@ export class Consumer {
   ): Promise<void> {
     const forgive = isSuccess && this.#refusedBefore.has(id);
     const key = `${id} ${report.resource}`;
-    const isOld = this.#told.isLongAgo(key, report);
-    if (!isFree && !forgive && !isOld && !bringsNews(report, this.#known.get(key))) return;
-    this.#known.delete(key);
+    const isNews = isFree || forgive || bringsNews(report, this.#known.get(key));
+    if (!isNews && !this.#told.isLongAgo(key, report)) return;
     this.#told.tell(key, report);
+    if (!isNews) return void this.#luggage.set(key, { id, report });
+    this.#known.delete(key);
     await (await this.#vault.store()).merge(id, report, { free: isFree ? 1 : 0, forgive });
+  }
+
+  #takeLuggage(resource: string): { id: number; report: CompleteReport }[] {
+    const taken = [...this.#luggage].filter(([, { report }]) => report.resource === resource);
+    for (const [key] of taken) this.#luggage.delete(key);
+    return taken.map(([, told]) => told);
   }
 
   /** Notes when a token expires, if its response says so, and only if that is new. */

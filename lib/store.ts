@@ -932,14 +932,23 @@ export class Store {
     return (await this.#connection.execute({ sql: this.#sql.keyUse }, { repeatable: true })).map(json<KeyUse>);
   }
 
-  /** Charges the least recently used token that has enough left, or returns null when there is none. */
-  async claim(resource: string, cost: number): Promise<Claim | null> {
+  /**
+   * Charges the least recently used token that has enough left, or returns null when there is none.
+   *
+   * @param reports What was reported of this resource meanwhile; it is taken in before, in the same round trip.
+   */
+  async claim(
+    resource: string,
+    cost: number,
+    reports: readonly { id: number; report: CompleteReport }[] = [],
+  ): Promise<Claim | null> {
     const claim = this.#statement(cost === 1 ? this.#sql.claimOne : this.#sql.claimMany, {
       resource,
       cost,
       window: assumedWindow(resource).windowMs + RESET_SLACK_MS,
     });
-    const row = single<ClaimRow>(await this.#afterFirstUse(resource, [claim]));
+    const statements = reports.flatMap(({ id, report }) => this.#takeIn(id, report, 0));
+    const row = single<ClaimRow>(await this.#afterFirstUse(resource, [...statements, claim]));
     return row === null ? null : claimOf(row);
   }
 

@@ -646,6 +646,38 @@ scenario(
   },
 );
 
+scenario(
+  "what is told again although the hand-out implied it goes with the next claim of its resource, and is no round trip",
+  async ({ pool, another, clock, url, rows }) => {
+    const [a] = await donate(pool, 1);
+    const client = createClient({ url });
+    let trips = 0;
+    const database: Database = {
+      execute: (statement) => (trips++, client.execute(statement)),
+      batch: (statements, mode) => (trips++, client.batch(statements, mode)),
+    };
+    const consumer = another({ database });
+    const reset = clock.seconds + 900;
+    const heard = async () =>
+      (await rows("SELECT remaining FROM token_pool_readings")).map(({ remaining }) => remaining);
+    await consumer.getToken();
+    await consumer.getToken({ resource: "search" });
+    await consumer.reportUsage(a!, report(5000, 4000, reset));
+    assert.deepEqual(await heard(), [4000]);
+    await consumer.getToken({ cost: 300 });
+    trips = 0;
+    await consumer.reportUsage(a!, report(5000, 3700, reset));
+    assert.equal(trips, 0);
+    await consumer.getToken({ resource: "search" });
+    assert.deepEqual([trips, await heard()], [1, [4000]]);
+    await consumer.getToken();
+    assert.deepEqual([trips, await heard()], [2, [3700]]);
+    await consumer.getToken();
+    assert.deepEqual([trips, await heard()], [3, [3700]], "once");
+    client.close();
+  },
+);
+
 scenario("a wrong key is told at once, and changes nothing (6)", async ({ pool, another, rows }) => {
   await donate(pool, 2);
   await draw(pool, 2);

@@ -1,10 +1,13 @@
 /** One call to GitHub: with the pool and without, on loopback. */
 
+import { AnswerDeadline } from "../../lib/abort.ts";
+import { judge } from "../../lib/health.ts";
 import { createPool, type Pool } from "../../lib/pool.ts";
+import { assertAllowed, toApiRequest, withoutDonorHeaders } from "../../lib/request_rules.ts";
 import { KEY, limitHeaders, temporaryFolder } from "../support/fixtures.ts";
 import { startSqld } from "../support/sqld.ts";
 import { type CountedDatabase, countedDatabase } from "./counted_database.ts";
-import { compare, type Comparison, type Figure } from "./measure.ts";
+import { compare, type Comparison, type Figure, type Run } from "./measure.ts";
 import { startGitHub } from "./processes.ts";
 
 const PATH = "/repos/denoland/deno";
@@ -13,17 +16,39 @@ const PATH = "/repos/denoland/deno";
 const WARM_CALLS = 40;
 const WARM_ROUNDS = 75;
 
-/** Asked by the pool and by hand, with the same headers. */
-function ways(pool: Pool, apiUrl: string, token: string): Pick<Comparison, "ours" | "floor"> {
-  const headers = {
+function headersWith(token: string): Record<string, string> {
+  return {
     accept: "application/vnd.github+json",
     "user-agent": "bench",
     "x-github-api-version": "2022-11-28",
     authorization: `Bearer ${token}`,
   };
+}
+
+/** Asked by the pool and by hand, with the same headers. */
+function ways(pool: Pool, apiUrl: string, token: string): Pick<Comparison, "ours" | "floor"> {
+  const headers = headersWith(token);
   return {
     ours: async () => await (await pool.fetch(PATH)).text(),
     floor: async () => await (await fetch(apiUrl + PATH, { headers })).text(),
+  };
+}
+
+/**
+ * What is demanded of a call and no more, with the token at hand: it may be sent, it does not wait for ever, what GitHub
+ * says of the token is understood, and what tells of its donor is left out.
+ */
+function demanded(apiUrl: string, token: string): Run {
+  const headers = headersWith(token);
+  const deadline = new AnswerDeadline(15_000);
+  return async () => {
+    const request = await toApiRequest(PATH, {}, apiUrl);
+    assertAllowed(request, apiUrl);
+    const late = deadline.begin();
+    const response = await fetch(request.target, { headers, redirect: "manual", signal: late.signal });
+    deadline.end(late);
+    judge({ status: response.status, headers: response.headers, body: "", url: request.url.href }, apiUrl);
+    return await withoutDonorHeaders(response, request.url.href, false).text();
   };
 }
 
@@ -41,6 +66,13 @@ export async function measureFetch(): Promise<Figure[]> {
     figures.push(
       await compareWarm(`poolFetch() ${what}`, both, database),
       await compare({ name: `poolFetch() and its leases ${what}`, ...both, target: null, times: 200 }),
+      await compare({
+        name: `what is demanded of a call, and no pool, ${what}`,
+        ...both,
+        ours: demanded(github.url, github.tokens[0]!.token),
+        target: null,
+        times: 200,
+      }),
     );
   }
   // Nothing but an answer, and in this process: what the pool adds, against as little as a call can be.
