@@ -11,7 +11,8 @@
  * |---|---|---|
  * | used in part | any, or none | it is taken in, by the merge rule |
  * | full | GitHub's own | it is dropped: what is known contradicts it |
- * | full | provisional | it is taken in: what was charged stays charged, and the window ends no sooner |
+ * | full | provisional, of an hour | it is taken in: what was charged stays charged, and the window ends no sooner |
+ * | full | provisional, of a minute | it is dropped: GitHub's would be taken for the next one, and what is under way for its past |
  * | full | none | it is dropped: it would open a window before its first call, which ends before GitHub's does |
  *
  * @module
@@ -19,7 +20,7 @@
 
 import { z } from "npm:zod@4.6.7";
 import { ANONYMOUS_LIMIT, judge, type Observation, type Verdict } from "./health.ts";
-import { type CompleteReport, completeReport, DEFAULT_RESOURCE } from "./rate_limit.ts";
+import { assumedWindow, type CompleteReport, completeReport, DEFAULT_RESOURCE } from "./rate_limit.ts";
 import type { ProbedRow } from "./records.ts";
 
 /** What an answer does to a token; `readings` = GitHub took the token, and said this of its limits. */
@@ -71,7 +72,8 @@ function reportOf({ resource, window }: ProbedRow, readings: Readings): Complete
   if (!reading) return [];
   const { limit, remaining, reset, used = null } = reading;
   const isFull = used === 0 || remaining >= limit;
-  if (isFull && window !== "provisional") return [];
+  const isBrief = assumedWindow(resource).windowMs < assumedWindow(DEFAULT_RESOURCE).windowMs;
+  if (isFull && (window !== "provisional" || isBrief)) return [];
   const report = completeReport({ limit, remaining, used, reset_at: reset, resource, retry_after: null }, resource);
   return report === null ? [] : [report];
 }

@@ -331,6 +331,23 @@ Deno.test("runUpkeep() goes on to read a window that only its own question has o
   assert.equal((await row(service))["remaining"], 2900 - 1203);
 });
 
+Deno.test("runUpkeep() does not name a window of a minute that GitHub has not begun: the calls under way would be forgotten", async () => {
+  await using service = await temporaryService();
+  const { clock, pool } = service;
+  await lend(service);
+  await pool.getToken();
+  clock.advance(MINUTE - 1000);
+  const { id } = (await pool.getToken({ resource: "search" }))!;
+  clock.advance(1000);
+  assert.deepEqual(await upkeep(service), report({ asked: 1 }));
+  await pool.getToken({ resource: "search" });
+  clock.advance(8000);
+  await pool.getToken({ resource: "search" });
+  const headers = limitHeaders(30, 29, clock.seconds + 60, "search"); // GitHub has seen one of them
+  await pool.syncTokenHealth(id, new Response("{}", { headers }));
+  assert.equal((await row(service, "search"))["remaining"], 27);
+});
+
 Deno.test("runUpkeep() goes on to read a window that GitHub counts from later, since the calls were made later", async () => {
   await using service = await temporaryService();
   const { github, clock, pool } = service;
