@@ -172,14 +172,15 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     stats.invalidate();
   }
 
-  app.use(requestLog({
+  const begin = requestLog({
     log,
     routeOf: (path) => allowed.has(path) ? path : "unknown",
     isLogged,
     onRoute: options.onRoute,
-  }));
+  });
 
   app.use(async (c, next) => {
+    const end = begin(c);
     // Val Town allows every origin where a handler says nothing.
     c.header("Access-Control-Allow-Origin", "");
     c.header("Cache-Control", "no-store");
@@ -188,6 +189,7 @@ export function createApp(options: AppOptions = {}): Hono<{ Variables: Variables
     if (c.req.method === "HEAD" && c.res.body !== null) {
       c.header("Content-Length", String((await c.res.clone().arrayBuffer()).byteLength));
     }
+    end();
   });
 
   /** Lets a request pass, or says when to come again; asks nobody but this process's memory. */

@@ -144,10 +144,17 @@ export interface SettingSources {
 
 type Values = Readonly<Partial<Record<Variable, string | undefined>>>;
 
+/** Settings as they were read, and what was made of them. */
+interface Checked {
+  values: Values;
+  config: Config | null;
+  problems: Problem[];
+}
+
 /** The settings, read anew on every use and checked anew only when one has changed. */
 export class Settings {
   readonly #sources: SettingSources;
-  #checked: { values: Values; config: Config | null; problems: Problem[] } | null = null;
+  #checked: Checked | null = null;
 
   constructor(sources: SettingSources) {
     this.#sources = sources;
@@ -182,10 +189,7 @@ export class Settings {
 
   /** The settings, if they can be read at all, and all that is wrong with them. */
   inspect(required: readonly Variable[] = []): { config: Config | null; problems: Problem[] } {
-    const values: Values = Object.fromEntries(VARIABLES.map((name) => [name, this.#valueOf(name)]));
-    const isChanged = VARIABLES.some((name) => values[name] !== this.#checked?.values[name]);
-    if (this.#checked === null || isChanged) this.#checked = { values, ...check(values) };
-    const { config, problems } = this.#checked;
+    const { values, config, problems } = this.#checked = this.#recheck(this.#checked);
     const missing = required.filter((name) => values[name] === undefined);
     if (missing.length === 0) return { config, problems };
     return {
@@ -203,6 +207,13 @@ export class Settings {
   linkTo(name: Variable): string | null {
     const { valTownSettingsUrl } = this.#valTown();
     return valTownSettingsUrl === null ? null : `${valTownSettingsUrl}?key=${name}`;
+  }
+
+  /** What is known still, or else anew. */
+  #recheck(known: Checked | null): Checked {
+    if (known !== null && VARIABLES.every((name) => known.values[name] === this.#valueOf(name))) return known;
+    const values: Values = Object.fromEntries(VARIABLES.map((name) => [name, this.#valueOf(name)]));
+    return { values, ...check(values) };
   }
 
   #valueOf(name: Variable): string | undefined {

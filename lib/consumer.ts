@@ -228,6 +228,7 @@ export class Consumer {
   }
 
   #takeLuggage(resource: string): { id: number; report: CompleteReport }[] {
+    if (this.#luggage.size === 0) return []; // nearly always
     const taken = [...this.#luggage].filter(([, { report }]) => report.resource === resource);
     for (const [key] of taken) this.#luggage.delete(key);
     return taken.map(([, told]) => told);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { MiddlewareHandler } from "npm:hono@4.13.19";
+import type { Context } from "npm:hono@4.13.19";
 import type { AboutError, Log, LogEvent } from "./log.ts";
 import type { NameSpan } from "./telemetry.ts";
 
@@ -30,30 +30,31 @@ export interface RequestLogOptions {
 /** The methods that the log names; any other is a word of the visitor's. */
 const METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"]);
 
-/** Gives each request its id, and writes its line when it has been answered. */
+/** Makes what gives a request its id, and returns what writes its line when it has been answered. */
 export function requestLog(
   { log, routeOf, isLogged, onRoute }: RequestLogOptions,
-): MiddlewareHandler<{ Variables: Variables }> {
-  return async (c, next) => {
+): (c: Context<{ Variables: Variables }>) => () => void {
+  return (c) => {
     const requestId = crypto.randomUUID().slice(0, 8);
     c.set("requestId", requestId);
     const method = METHODS.has(c.req.method) ? c.req.method : "other";
     const route = routeOf(c.req.path);
     onRoute?.(method, route);
     const start = performance.now();
-    await next();
-    const failed = c.get("failed");
-    const { status } = c.res;
-    if (failed === undefined && status < 400 && !isLogged(route)) return;
-    log({
-      event: failed === undefined ? "request" : "failure",
-      level: status >= 500 ? "error" : "info",
-      request_id: requestId,
-      method,
-      route,
-      status,
-      ms: Math.round((performance.now() - start) * 10) / 10,
-      ...failed,
-    });
+    return () => {
+      const failed = c.get("failed");
+      const { status } = c.res;
+      if (failed === undefined && status < 400 && !isLogged(route)) return;
+      log({
+        event: failed === undefined ? "request" : "failure",
+        level: status >= 500 ? "error" : "info",
+        request_id: requestId,
+        method,
+        route,
+        status,
+        ms: Math.round((performance.now() - start) * 10) / 10,
+        ...failed,
+      });
+    };
   };
 }
