@@ -6,12 +6,13 @@
  */
 
 import { AnswerDeadline, answerTo, discard, type Signal, wait } from "./abort.ts";
+import { withoutDonorHeaders } from "./api_response.ts";
 import type { Consumer } from "./consumer.ts";
 import { PoolError } from "./errors.ts";
 import type { Verdict } from "./health.ts";
 import type { Leases, Ticket } from "./leases.ts";
 import { assertResource, resourceOf } from "./rate_limit.ts";
-import { type ApiRequest, assertAllowed, isApi, toApiRequest, withoutDonorHeaders } from "./request_rules.ts";
+import { type ApiRequest, assertAllowed, isApi, toApiRequest } from "./request_rules.ts";
 import type { ResponseCache } from "./response_cache.ts";
 import { SharedReads } from "./shared_reads.ts";
 import type { Vault } from "./vault.ts";

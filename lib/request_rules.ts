@@ -45,18 +45,6 @@ const DONOR_IN_SEARCH = /@me\b/i;
 /** Headers by which a server may be asked for another method than the request has. */
 const METHOD_HEADERS = ["x-http-method-override", "x-http-method", "x-method-override"];
 
-/** Headers of an answer that tell about the donor's token. */
-const DONOR_HEADERS = [
-  "x-oauth-scopes",
-  "x-accepted-oauth-scopes",
-  "x-oauth-client-id",
-  "github-authentication-token-expiration",
-  "x-github-sso",
-];
-
-/** A response of these cannot be made with a body (fetch.spec.whatwg.org, "null body status"). */
-const BODILESS = new Set([101, 103, 204, 205, 304]);
-
 /** A request, ready to be sent but for its token. */
 export interface ApiRequest {
   /** What `fetch` is given: an address, or all that the caller has said, if that is more. */
@@ -157,45 +145,6 @@ export function isApi(url: URL, apiUrl: string): boolean {
 /** GitHub Enterprise Server has REST below /api/v3 and GraphQL at /api/graphql. */
 function graphqlRoot(apiUrl: string): string {
   return apiUrl.replace(/(?<=\/api)\/v3$/, "");
-}
-
-/** An answer that says where it came from, as one that was fetched does; one that is made, or a clone of it, would not. */
-export class ApiResponse extends Response {
-  readonly #url: string;
-  readonly #redirected: boolean;
-
-  /**
-   * @param body What is to be read.
-   * @param init Status and headers; a response does as well.
-   * @param origin What else a fetched response says.
-   */
-  constructor(body: BodyInit | null, init: ResponseInit, { url, redirected }: Pick<Response, "url" | "redirected">) {
-    super(body, init);
-    this.#url = url;
-    this.#redirected = redirected;
-  }
-
-  override get url(): string {
-    return this.#url;
-  }
-
-  override get redirected(): boolean {
-    return this.#redirected;
-  }
-
-  override clone(): ApiResponse {
-    const { body } = super.clone();
-    return new ApiResponse(body, this, this);
-  }
-}
-
-/** An answer from `url` without what tells about the donor's token. */
-export function withoutDonorHeaders(response: Response, url: string, redirected: boolean): ApiResponse {
-  // A copy, because the headers of what was fetched cannot be changed; as its own init, which is the quickest way to one.
-  const body = BODILESS.has(response.status) ? null : response.body;
-  const clean = new ApiResponse(body, response, { url: url.replace(/#.*/s, ""), redirected });
-  for (const name of DONOR_HEADERS) clean.headers.delete(name);
-  return clean;
 }
 
 /** Whether nothing is said of the request itself; what a class says, or a Request in the place of an init, counts. */

@@ -5,7 +5,8 @@
  * @module
  */
 
-import { type ApiRequest, ApiResponse } from "./request_rules.ts";
+import { ApiResponse } from "./api_response.ts";
+import type { ApiRequest } from "./request_rules.ts";
 
 /** The size of `cache: true`. */
 export const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;

@@ -5,7 +5,7 @@
  */
 
 import { answerTo, discard, orAborted, type Signal } from "./abort.ts";
-import { ApiResponse } from "./request_rules.ts";
+import { ApiResponse } from "./api_response.ts";
 import { isText } from "./response_cache.ts";
 
 /** A call, with who began it and who joined. */

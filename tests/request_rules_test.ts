@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import fc from "npm:fast-check@4.10.2";
 import type { Pool } from "../lib/pool.ts";
-import { isApi, toApiRequest, withoutDonorHeaders } from "../lib/request_rules.ts";
+import { isApi, toApiRequest } from "../lib/request_rules.ts";
 import { donate, limitHeaders, temporaryPool } from "./support/fixtures.ts";
 
 /** A pool that notes what it sends, and has it all answered. */
@@ -417,17 +417,4 @@ Deno.test("what is not to be stored is so by a header too, which every runtime r
     (await toApiRequest("/zen", init, "https://api.github.com")).headers["cache-control"];
   for (const cache of ["no-store", "reload"] as const) assert.equal(await headerOf({ cache }), "no-store");
   for (const init of [{ cache: "default" }, {}] as const) assert.equal(await headerOf(init), undefined);
-});
-
-Deno.test("withoutDonorHeaders() keeps status, text, address, body and all other headers", async () => {
-  const response = new Response("body", {
-    status: 418,
-    statusText: "Teapot",
-    headers: { "x-oauth-scopes": "repo", "x-mine": "yes" },
-  });
-  const clean = withoutDonorHeaders(response, "https://api.github.com/x#y", true);
-  const { status, statusText, url, redirected } = clean;
-  assert.deepEqual([status, statusText, url, redirected], [418, "Teapot", "https://api.github.com/x", true]);
-  assert.deepEqual([...clean.headers.keys()].toSorted(), ["content-type", "x-mine"]);
-  assert.equal(await clean.text(), "body");
 });

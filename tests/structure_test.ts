@@ -46,6 +46,7 @@ const OWNERS = [
 ];
 const PURE = [
   "lib/abort.ts",
+  "lib/api_response.ts",
   "lib/command_line.ts",
   "lib/console.ts",
   "lib/crypto.ts",
@@ -67,8 +68,18 @@ const PURE = [
 
 /** All that a program loads which draws tokens. */
 const CONSUMERS_PAY_FOR = [
-  ...["abort", "config", "consumer", "crypto", "database", "errors", "health", "last_told", "leases", "pool"],
-  ...["pool_fetch", "rate_limit", "records", "request_rules", "response_cache", "shared_reads", "store", "vault"],
+  ...["abort", "api_response", "config", "consumer", "crypto", "database", "errors", "health", "last_told", "leases"],
+  ...[
+    "pool",
+    "pool_fetch",
+    "rate_limit",
+    "records",
+    "request_rules",
+    "response_cache",
+    "shared_reads",
+    "store",
+    "vault",
+  ],
 ].map((name) => `lib/${name}.ts`);
 
 /** Higher may import lower. Pages stand beside: only an entry imports them, and they import nothing but each other. */

@@ -1,9 +1,10 @@
 /** One call to GitHub: with the pool and without, on loopback. */
 
 import { AnswerDeadline } from "../../lib/abort.ts";
+import { withoutDonorHeaders } from "../../lib/api_response.ts";
 import { judge } from "../../lib/health.ts";
 import { createPool, type Pool } from "../../lib/pool.ts";
-import { assertAllowed, toApiRequest, withoutDonorHeaders } from "../../lib/request_rules.ts";
+import { assertAllowed, toApiRequest } from "../../lib/request_rules.ts";
 import { KEY, limitHeaders, temporaryFolder } from "../support/fixtures.ts";
 import { startSqld } from "../support/sqld.ts";
 import { type CountedDatabase, countedDatabase } from "./counted_database.ts";
